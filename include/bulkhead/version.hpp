@@ -5,7 +5,7 @@
 #ifndef BULKHEAD_VERSION_HPP
 #define BULKHEAD_VERSION_HPP
 
-/// The version as one number, for comparison in the preprocessor: major * 10000 + minor * 100 + patch.
+/// The version as one number, for the preprocessor: major * 10000 + minor * 100 + patch.
 #define BULKHEAD_VERSION 100
 
 /// The same for people, and for CMakeLists.txt, which reads it from here.
