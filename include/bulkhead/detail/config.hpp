@@ -1,6 +1,9 @@
-// Copyright (c) 2025 The Bulkhead authors
-// Distributed under the Boost Software License, Version 1.0. (See accompanying file LICENSE_1_0.txt
-// or copy at https://www.boost.org/LICENSE_1_0.txt)
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
 
 #ifndef BULKHEAD_DETAIL_CONFIG_HPP
 #define BULKHEAD_DETAIL_CONFIG_HPP

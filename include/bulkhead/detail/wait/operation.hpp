@@ -1,0 +1,261 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_WAIT_OPERATION_HPP
+#define BULKHEAD_DETAIL_WAIT_OPERATION_HPP
+
+#include <bulkhead/detail/wait/shutdown.hpp>
+
+#include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/prefer.hpp>
+#include <boost/asio/version.hpp>
+#if BOOST_ASIO_VERSION >= 102800
+#include <boost/asio/associated_immediate_executor.hpp>
+#endif
+
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+// A handler that waits, with everything Asio asks of such a one: memory from its associated
+// allocator, given back before it is invoked; outstanding work on its own executor and on the I/O
+// object's; completion on its own executor, posted. `operation<Signature>` is what an engine sees
+// of it, `waiting_operation` is the rest.
+
+namespace bulkhead::detail {
+
+template <class Executor>
+using tracked_executor = std::decay_t<decltype(boost::asio::prefer(
+    std::declval<const Executor&>(), boost::asio::execution::outstanding_work.tracked))>;
+
+template <class Executor>
+tracked_executor<Executor> track(const Executor& ex) {
+  return boost::asio::prefer(ex, boost::asio::execution::outstanding_work.tracked);
+}
+
+/// A handler with its arguments. It carries the handler's allocator, and its executor only if
+/// `Forward` says so: posted straight to that executor it needs no second hop.
+template <bool Forward, class Handler, class... Args>
+class bound_handler {
+public:
+  using allocator_type = boost::asio::associated_allocator_t<Handler>;
+
+  bound_handler(Handler&& handler, Args&&... args)
+      : handler_(std::move(handler)), args_(std::move(args)...) {}
+
+  allocator_type get_allocator() const noexcept {
+    return boost::asio::get_associated_allocator(handler_);
+  }
+
+  const Handler& handler() const noexcept { return handler_; }
+
+  void operator()() { std::apply(std::move(handler_), std::move(args_)); }
+
+private:
+  Handler handler_;
+  std::tuple<Args...> args_;
+};
+
+/// Completes a handler whose operation never had to wait, but not inside the initiating function
+/// unless an associated immediate executor allows it.
+template <class Handler, class Executor, class... Args>
+void complete_immediately(Handler handler, const Executor& ex, Args... args) {
+  auto handler_ex = boost::asio::get_associated_executor(handler, ex);
+#if BOOST_ASIO_VERSION >= 102800
+  auto immediate_ex = boost::asio::get_associated_immediate_executor(handler, handler_ex);
+  boost::asio::dispatch(immediate_ex, bound_handler<true, Handler, Args...>(std::move(handler),
+                                                                            std::move(args)...));
+#else
+  boost::asio::post(handler_ex, bound_handler<false, Handler, Args...>(std::move(handler),
+                                                                       std::move(args)...));
+#endif
+}
+
+/// From where a waiting handler is completed.
+enum class completion_mode {
+  post,    // from anywhere: the handler never runs inside the call
+  dispatch // from the top of a worker's stack: the handler may run inside the call
+};
+
+template <class Signature>
+class operation;
+
+/// A type-erased handler that waits. An engine links it into its lists through a derived class,
+/// and ends its life with exactly one call of complete() or destroy(), under no lock.
+template <class... Args>
+class operation<void(Args...)> {
+public:
+  operation(const operation&) = delete;
+  operation& operator=(const operation&) = delete;
+
+  void complete(Args... args, completion_mode mode = completion_mode::post) noexcept {
+    foreign_.cancel();
+    vtable_.complete(this, std::tuple<Args...>(std::move(args)...), mode);
+  }
+
+  void destroy() noexcept {
+    foreign_.cancel();
+    vtable_.destroy(this);
+  }
+
+  boost::asio::execution_context* handler_context() const noexcept { return handler_context_; }
+
+  /// Has `target` told when the handler's own context shuts down, if that is not `home`.
+  void watch_handler_context(boost::asio::execution_context* home,
+                             const std::weak_ptr<shutdown_target>& target, wait_key key) {
+    if (handler_context_ && handler_context_ != home)
+      foreign_.subscribe(*handler_context_, target, key);
+  }
+
+protected:
+  struct vtable {
+    void (*complete)(operation*, std::tuple<Args...>&&, completion_mode) noexcept;
+    void (*destroy)(operation*) noexcept;
+  };
+
+  operation(const vtable& table, boost::asio::execution_context* handler_context) noexcept
+      : vtable_(table), handler_context_(handler_context) {}
+  ~operation() = default;
+
+private:
+  const vtable& vtable_;
+  boost::asio::execution_context* handler_context_;
+  shutdown_subscription foreign_;
+};
+
+/// `Waiter` derives from operation<void(Args...)> and adds what its engine keeps with each wait.
+template <class Waiter, class Handler, class Executor, class Signature>
+class waiting_operation;
+
+template <class Waiter, class Handler, class Executor, class... Args>
+class waiting_operation<Waiter, Handler, Executor, void(Args...)> final : public Waiter {
+  using base = operation<void(Args...)>;
+  using handler_executor = boost::asio::associated_executor_t<Handler, Executor>;
+  using allocator =
+      typename std::allocator_traits<boost::asio::associated_allocator_t<Handler>>::
+          template rebind_alloc<waiting_operation>;
+  using traits = std::allocator_traits<allocator>;
+
+  // Owns an operation that has been given its results and is on its way to its executor.
+  class carrier {
+  public:
+    using allocator_type = boost::asio::associated_allocator_t<Handler>;
+
+    explicit carrier(waiting_operation* op) noexcept : op_(op) {}
+    carrier(carrier&& other) noexcept : op_(std::exchange(other.op_, nullptr)) {}
+    ~carrier() {
+      if (op_) op_->free();
+    }
+
+    allocator_type get_allocator() const noexcept {
+      return boost::asio::get_associated_allocator(op_->handler_);
+    }
+
+    void operator()() { std::exchange(op_, nullptr)->invoke(); }
+
+  private:
+    waiting_operation* op_;
+  };
+
+public:
+  template <class... WaiterArgs>
+  static waiting_operation* create(Handler&& handler, const Executor& ex, WaiterArgs&&... args) {
+    allocator a(boost::asio::get_associated_allocator(handler));
+    waiting_operation* op = traits::allocate(a, 1);
+    try {
+      return ::new (static_cast<void*>(op)) waiting_operation(std::move(handler), ex,
+                                                std::forward<WaiterArgs>(args)...);
+    } catch (...) {
+      traits::deallocate(a, op, 1);
+      throw;
+    }
+  }
+
+private:
+  template <class... WaiterArgs>
+  waiting_operation(Handler&& handler, const Executor& ex, WaiterArgs&&... args)
+      : Waiter(table, context_of(boost::asio::get_associated_executor(handler, ex)),
+               std::forward<WaiterArgs>(args)...),
+        io_work_(track(ex)),
+        handler_work_(track(handler_executor(boost::asio::get_associated_executor(handler, ex)))),
+        handler_(std::move(handler)) {}
+
+  void free() noexcept {
+    allocator a(boost::asio::get_associated_allocator(handler_));
+    this->~waiting_operation();
+    traits::deallocate(a, this, 1);
+  }
+
+  void invoke() {
+    Handler handler(std::move(handler_));
+    std::tuple<Args...> results(std::move(*results_));
+    allocator a(boost::asio::get_associated_allocator(handler));
+    this->~waiting_operation();
+    traits::deallocate(a, this, 1);
+    std::apply(std::move(handler), std::move(results));
+  }
+
+  static void do_complete(base* b, std::tuple<Args...>&& results, completion_mode mode) noexcept {
+    auto* op = static_cast<waiting_operation*>(b);
+    op->results_.emplace(std::move(results));
+    auto ex = op->handler_work_; // the operation may be gone before post() returns
+    if (mode == completion_mode::post)
+      boost::asio::post(ex, carrier(op));
+    else
+      boost::asio::dispatch(ex, carrier(op));
+  }
+
+  static void do_destroy(base* b) noexcept { static_cast<waiting_operation*>(b)->free(); }
+
+  static constexpr typename base::vtable table{&do_complete, &do_destroy};
+
+  tracked_executor<Executor> io_work_;
+  tracked_executor<handler_executor> handler_work_;
+  Handler handler_;
+  std::optional<std::tuple<Args...>> results_;
+};
+
+/// Puts a handler into the associated cancellation slot that tells `engine` to cancel the wait
+/// `key`. To be called before the wait can be completed by another thread; nobody touches the slot
+/// afterwards. The handler holds nothing that a later emit could find dead.
+template <class Slot, class Engine>
+void install_canceller(Slot slot, const std::weak_ptr<Engine>& engine, wait_key key) {
+  slot.assign([engine, key](boost::asio::cancellation_type type) {
+    using boost::asio::cancellation_type;
+    constexpr auto any =
+        cancellation_type::terminal | cancellation_type::partial | cancellation_type::total;
+    if ((type & any) == cancellation_type::none) return;
+    const wait_key k = key; // cancel() may destroy the signal, and this closure with it
+    if (auto e = engine.lock()) e->cancel(k, type);
+  });
+}
+
+} // namespace bulkhead::detail
+
+template <template <class, class> class Associator, class Handler, class... Args, class Candidate>
+struct boost::asio::associator<Associator, bulkhead::detail::bound_handler<true, Handler, Args...>,
+                               Candidate> : Associator<Handler, Candidate> {
+  using bound = bulkhead::detail::bound_handler<true, Handler, Args...>;
+
+  static typename Associator<Handler, Candidate>::type get(const bound& b) noexcept {
+    return Associator<Handler, Candidate>::get(b.handler());
+  }
+
+  static decltype(auto) get(const bound& b, const Candidate& c) noexcept {
+    return Associator<Handler, Candidate>::get(b.handler(), c);
+  }
+};
+
+#endif

@@ -1,0 +1,139 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
+#define BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
+
+#include <bulkhead/detail/wait/intrusive_list.hpp>
+#include <bulkhead/detail/wait/key_table.hpp>
+
+#include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution/context_as.hpp>
+#include <boost/asio/execution_context.hpp>
+#include <boost/asio/query.hpp>
+
+#include <memory>
+#include <mutex>
+#include <utility>
+
+// When an execution context shuts down, the handlers that would run on it must be destroyed, not
+// invoked. Ours wait in objects that are not the context's own: in a semaphore, a pool, a group.
+// So each such object subscribes with its context, and each waiting handler that belongs to
+// another context subscribes with that one as well. Contexts may then end in any order.
+
+namespace bulkhead::detail {
+
+/// Something that holds handlers: the engine of a semaphore, a pool, a group.
+class shutdown_target {
+public:
+  /// Destroys the waiting handler `key`, or all of them if the key is empty, without invoking it.
+  virtual void on_context_shutdown(wait_key key) noexcept = 0;
+
+protected:
+  ~shutdown_target() = default;
+};
+
+class shutdown_registry {
+public:
+  struct node : list_hook<> {
+    std::weak_ptr<shutdown_target> target;
+    wait_key key;
+  };
+
+  void subscribe(node& n) noexcept {
+    std::lock_guard lock(mutex_);
+    nodes_.push_back(n);
+  }
+
+  void unsubscribe(node& n) noexcept {
+    std::lock_guard lock(mutex_);
+    if (n.is_linked()) nodes_.erase(n);
+  }
+
+  void shutdown() noexcept {
+    for (;;) {
+      std::shared_ptr<shutdown_target> target;
+      wait_key key;
+      {
+        std::lock_guard lock(mutex_);
+        if (nodes_.empty()) return;
+        node& n = nodes_.pop_front();
+        target = n.target.lock();
+        key = n.key;
+      }
+      if (target) target->on_context_shutdown(key);
+    }
+  }
+
+private:
+  std::mutex mutex_;
+  intrusive_list<node> nodes_;
+};
+
+class shutdown_service final : public boost::asio::execution_context::service {
+public:
+  inline static boost::asio::execution_context::id id;
+
+  explicit shutdown_service(boost::asio::execution_context& context)
+      : boost::asio::execution_context::service(context) {}
+
+  const std::shared_ptr<shutdown_registry>& registry() const noexcept { return registry_; }
+
+private:
+  void shutdown() override { registry_->shutdown(); }
+
+  std::shared_ptr<shutdown_registry> registry_ = std::make_shared<shutdown_registry>();
+};
+
+/// The context behind an executor, or nullptr where it has none.
+template <class Executor>
+boost::asio::execution_context* context_of(const Executor& ex) noexcept {
+  namespace execution = boost::asio::execution;
+  if constexpr (boost::asio::can_query<const Executor&,
+                                       execution::context_as_t<boost::asio::execution_context&>>::value) {
+    return std::addressof(
+        boost::asio::query(ex, execution::context_as<boost::asio::execution_context&>));
+  } else if constexpr (boost::asio::can_query<const Executor&, execution::context_t>::value) {
+    return std::addressof(
+        static_cast<boost::asio::execution_context&>(boost::asio::query(ex, execution::context)));
+  } else {
+    return nullptr;
+  }
+}
+
+/// A subscription with the shutdown of one context. Safe to outlive that context.
+class shutdown_subscription {
+public:
+  shutdown_subscription() = default;
+  shutdown_subscription(const shutdown_subscription&) = delete;
+  shutdown_subscription& operator=(const shutdown_subscription&) = delete;
+  ~shutdown_subscription() { cancel(); }
+
+  /// Must not be called under a lock: the first use in a context creates its service.
+  void subscribe(boost::asio::execution_context& context, std::weak_ptr<shutdown_target> target,
+                 wait_key key = {}) {
+    cancel();
+    registry_ = boost::asio::use_service<shutdown_service>(context).registry();
+    node_.target = std::move(target);
+    node_.key = key;
+    registry_->subscribe(node_);
+  }
+
+  void cancel() noexcept {
+    if (!registry_) return;
+    registry_->unsubscribe(node_);
+    registry_.reset();
+  }
+
+private:
+  std::shared_ptr<shutdown_registry> registry_;
+  shutdown_registry::node node_;
+};
+
+} // namespace bulkhead::detail
+
+#endif

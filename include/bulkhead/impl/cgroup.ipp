@@ -1,0 +1,125 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_CGROUP_IPP
+#define BULKHEAD_IMPL_CGROUP_IPP
+
+#include <bulkhead/detail/cgroup.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bulkhead::detail {
+
+inline bool lists(std::string_view comma_separated, std::string_view item) {
+  std::string list = "," + std::string(comma_separated) + ",";
+  return list.find("," + std::string(item) + ",") != std::string::npos;
+}
+
+/// The cgroup of this process in the hierarchy of the cpu controller.
+struct cpu_cgroup {
+  bool v1 = false;
+  std::filesystem::path path{}; // empty: no cgroups
+};
+
+/// `file` is /proc/self/cgroup. Its lines are `number:controllers:path`; version 2 names none.
+inline cpu_cgroup find_cpu_cgroup(std::istream& file) {
+  cpu_cgroup found;
+  for (std::string line; std::getline(file, line);) {
+    auto first = line.find(':');
+    auto second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    auto controllers = std::string_view(line).substr(first + 1, second - first - 1);
+    if (lists(controllers, "cpu")) return {true, line.substr(second + 1)};
+    if (controllers.empty()) found.path = line.substr(second + 1);
+  }
+  return found;
+}
+
+/// Undoes mountinfo's octal escapes: `\040` is a space.
+inline std::string unescape(std::string_view text) {
+  std::string plain;
+  auto octal = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '7'; };
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && octal(i + 1) && octal(i + 2) && octal(i + 3)) {
+      plain +=
+          static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + text[i + 3] - '0');
+      i += 3;
+    } else {
+      plain += text[i];
+    }
+  }
+  return plain;
+}
+
+/// A directory of cgroups from its mount point down to the cgroup of this process.
+struct cgroup_branch {
+  std::filesystem::path mount_point;
+  std::filesystem::path below;
+};
+
+/// `file` is /proc/self/mountinfo. A line is `id parent device root mount_point options [tag...] -
+/// type source super_options`. In a container the root of a mount is often the container's own
+/// cgroup. A mount that shows other cgroups only is passed over.
+inline std::vector<cgroup_branch> find_branches(std::istream& file, const cpu_cgroup& cgroup) {
+  std::vector<cgroup_branch> found;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream fields(line);
+    std::string skipped, root, mount_point, type, super_options;
+    fields >> skipped >> skipped >> skipped >> root >> mount_point;
+    while (fields >> skipped && skipped != "-") {
+    }
+    if (!(fields >> type >> skipped >> super_options)) continue;
+    if (cgroup.v1 ? type != "cgroup" || !lists(super_options, "cpu") : type != "cgroup2") continue;
+    auto below = cgroup.path.lexically_relative(unescape(root));
+    if (!below.empty() && *below.begin() == "..") continue;
+    found.push_back({unescape(mount_point), below});
+  }
+  return found;
+}
+
+/// The quota that `directory` itself sets, in CPUs.
+inline std::optional<std::size_t> quota_of(const std::filesystem::path& directory, bool v1) {
+  std::int64_t quota = 0, period = 0;
+  if (v1) {
+    std::ifstream(directory / "cpu.cfs_quota_us") >> quota; // -1: none
+    std::ifstream(directory / "cpu.cfs_period_us") >> period;
+  } else {
+    std::ifstream(directory / "cpu.max") >> quota >> period; // "max 100000": none
+  }
+  if (quota <= 0 || period <= 0) return std::nullopt;
+  return static_cast<std::size_t>(quota / period + (quota % period != 0));
+}
+
+BULKHEAD_DECL std::optional<std::size_t> cgroup_cpu_quota(const std::filesystem::path& root) {
+  std::ifstream cgroups(root / "proc/self/cgroup");
+  std::ifstream mounts(root / "proc/self/mountinfo");
+  auto cgroup = find_cpu_cgroup(cgroups);
+  std::optional<std::size_t> smallest;
+  for (const auto& [mount_point, below] : find_branches(mounts, cgroup)) {
+    auto directory = root / mount_point.relative_path();
+    auto look = [&] {
+      auto quota = quota_of(directory, cgroup.v1);
+      if (quota) smallest = (std::min)(smallest.value_or(*quota), *quota);
+    };
+    look();
+    for (const auto& name : below) {
+      directory /= name;
+      look();
+    }
+  }
+  return smallest;
+}
+
+} // namespace bulkhead::detail
+
+#endif

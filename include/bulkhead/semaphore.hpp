@@ -1,0 +1,194 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_SEMAPHORE_HPP
+#define BULKHEAD_SEMAPHORE_HPP
+
+#include <bulkhead/detail/wait/semaphore_core.hpp>
+#include <bulkhead/detail/wait/wait.hpp>
+#include <bulkhead/error.hpp>
+#include <bulkhead/permit.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/system/result.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace bulkhead {
+
+namespace asio = boost::asio;
+
+struct semaphore_options {
+  /// async_acquire calls that may wait at one time; one more is refused with `queue_full`.
+  std::size_t max_waiters = unbounded;
+
+  /// For statistics.
+  std::string name{};
+};
+
+/// A weighted, first-in-first-out, asynchronous semaphore: at most `limit()` units are held at once.
+///
+/// Units are *acquired* and *held* by a `permit`, which gives them back when it ends. Requests that
+/// do not fit *wait* in one queue. Nobody is overtaken: a small request behind a large one waits, so
+/// that the large one cannot starve, and try_acquire() refuses while anyone waits. A request that is
+/// cancelled at the head of the queue grants those behind it that now fit, at once.
+///
+/// Object lifetimes: destroying the semaphore completes its waiters with `operation_aborted`; when
+/// its executor's context shuts down first, their handlers are destroyed uninvoked. Permits may
+/// outlive the semaphore, the semaphore may outlive its context.
+///
+/// Thread safety: distinct objects safe, shared objects safe (but for moving and destroying).
+template <class Executor = asio::any_io_executor>
+class basic_semaphore {
+  class initiate_acquire;
+
+public:
+  using executor_type = Executor;
+
+  template <class OtherExecutor>
+  struct rebind_executor {
+    using other = basic_semaphore<OtherExecutor>;
+  };
+
+  /// A semaphore of `limit` units. 0 is a pause: everything waits until resize().
+  basic_semaphore(const executor_type& ex, std::size_t limit, semaphore_options options = {})
+      : executor_(ex),
+        name_(std::move(options.name)),
+        core_(std::make_shared<detail::semaphore_core>(limit, options.max_waiters)) {
+    core_->attach(detail::context_of(executor_));
+  }
+
+  template <class ExecutionContext>
+    requires std::derived_from<ExecutionContext, asio::execution_context>
+  basic_semaphore(ExecutionContext& context, std::size_t limit, semaphore_options options = {})
+      : basic_semaphore(executor_type(context.get_executor()), limit, std::move(options)) {}
+
+  basic_semaphore(basic_semaphore&&) noexcept = default;
+
+  basic_semaphore& operator=(basic_semaphore&& other) noexcept {
+    if (this != &other) {
+      abandon();
+      executor_ = other.executor_;
+      name_ = std::move(other.name_);
+      core_ = std::move(other.core_);
+    }
+    return *this;
+  }
+
+  ~basic_semaphore() { abandon(); }
+
+  executor_type get_executor() const noexcept { return executor_; }
+
+  const std::string& name() const noexcept { return name_; }
+
+  /// Acquires `weight` units if they are to be had now and nobody waits for any.
+  ///
+  /// Errors       queue_full      they are not to be had now (retry_after is 0: it is not known)
+  ///              exceeds_limit   weight > limit() > 0
+  ///              closed          close() was called
+  /// Complexity   O(1), no allocation
+  [[nodiscard]] boost::system::result<permit, rejection> try_acquire(std::size_t weight = 1) {
+    return core_->try_acquire(weight);
+  }
+
+  /// Acquires `weight` units, waiting in FIFO order while they are not to be had.
+  ///
+  /// Weight 0 waits its turn like any other, and its permit is true.
+  ///
+  /// Completion signature  void(error_code ec, permit p)     p is empty unless !ec
+  /// Executor              the handler's, else get_executor(); never from within this call
+  /// Cancellation          terminal, partial, total: leaves the queue. A permit that was granted
+  ///                       already is delivered, never also reported as aborted
+  /// Errors                exceeds_limit   weight > limit() > 0, at once or by a later resize()
+  ///                       closed          close() was called
+  ///                       queue_full      max_waiters are waiting already
+  ///                       operation_aborted   cancelled, or the semaphore was destroyed
+  /// Exception safety      strong: if this throws (bad_alloc), nothing was acquired
+  /// Complexity            O(1) to acquire, to join the queue and to leave it
+  template <asio::completion_token_for<void(error_code, permit)> Token =
+                asio::default_completion_token_t<executor_type>>
+  auto async_acquire(std::size_t weight, Token&& token = Token()) {
+    return asio::async_initiate<Token, void(error_code, permit)>(
+        initiate_acquire(executor_, core_), token, weight);
+  }
+
+  /// async_acquire(1, token)
+  template <asio::completion_token_for<void(error_code, permit)> Token =
+                asio::default_completion_token_t<executor_type>>
+  auto async_acquire(Token&& token = Token()) {
+    return async_acquire(1, std::forward<Token>(token));
+  }
+
+  /// Gives back `n` units of permits that were forgotten with permit::forget().
+  ///
+  /// Errors: std::invalid_argument if fewer are; nothing has changed then.
+  void release(std::size_t n) { core_->release(n); }
+
+  /// Changes the limit. Below in_use() nothing is taken back, and nothing granted until it fits;
+  /// 0 pauses. With `limit` > 0, waiters heavier than that complete with `exceeds_limit`.
+  void resize(std::size_t limit) { core_->resize(limit); }
+
+  /// Grants nothing more: waiters complete with `closed`, as do later calls. Held permits stay valid.
+  void close() { core_->close(); }
+
+  std::size_t limit() const noexcept { return core_->limit(); }
+  std::size_t in_use() const noexcept { return core_->in_use(); }
+  std::size_t available() const noexcept { return core_->available(); }
+  std::size_t waiting() const noexcept { return core_->waiting(); }
+
+private:
+  class initiate_acquire {
+  public:
+    using executor_type = Executor;
+
+    initiate_acquire(const Executor& ex, std::shared_ptr<detail::semaphore_core> core)
+        : executor_(ex), core_(std::move(core)) {}
+
+    executor_type get_executor() const noexcept { return executor_; }
+
+    template <class Handler>
+    void operator()(Handler&& handler, std::size_t weight) const {
+      using handler_type = std::decay_t<Handler>;
+      using op = detail::waiting_operation<detail::acquire_op, handler_type, Executor,
+                                           void(error_code, permit)>;
+      error_code ec;
+      permit p;
+      if (core_->acquire_now(weight, ec, p)) {
+        detail::complete_immediately(handler_type(std::move(handler)), executor_, ec, std::move(p));
+        return;
+      }
+      auto slot = asio::get_associated_cancellation_slot(handler);
+      auto core = core_; // once the operation is queued, this object may be gone
+      detail::begin_wait(slot, core, *op::create(handler_type(std::move(handler)), executor_, weight));
+    }
+
+  private:
+    Executor executor_;
+    std::shared_ptr<detail::semaphore_core> core_;
+  };
+
+  void abandon() noexcept {
+    if (core_) core_->abandon();
+  }
+
+  Executor executor_;
+  std::string name_;
+  std::shared_ptr<detail::semaphore_core> core_;
+};
+
+using semaphore = basic_semaphore<>;
+
+} // namespace bulkhead
+
+#endif
