@@ -1,0 +1,19 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_HPP
+#define BULKHEAD_HPP
+
+// All of Bulkhead that needs nothing but Boost's headers.
+
+#include <bulkhead/error.hpp>
+#include <bulkhead/permit.hpp>
+#include <bulkhead/semaphore.hpp>
+#include <bulkhead/sizing.hpp>
+#include <bulkhead/version.hpp>
+
+#endif
