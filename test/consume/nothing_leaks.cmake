@@ -1,0 +1,16 @@
+# nothing_leaks(target [definition...]): a consumer of `target` gets no flag and no definition but these.
+
+function(nothing_leaks target)
+  foreach(property COMPILE_OPTIONS COMPILE_DEFINITIONS LINK_OPTIONS)
+    get_target_property(value ${target} INTERFACE_${property})
+    if(NOT value)
+      set(value "")
+    endif()
+    if(property STREQUAL COMPILE_DEFINITIONS)
+      list(REMOVE_ITEM value "" ${ARGN})
+    endif()
+    if(NOT value STREQUAL "")
+      message(FATAL_ERROR "${target} makes its consumers compile with ${property} ${value}")
+    endif()
+  endforeach()
+endfunction()
