@@ -14,13 +14,13 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/cancellation_type.hpp>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/version.hpp>
 #if BOOST_ASIO_VERSION >= 102800
 #include <boost/asio/associated_immediate_executor.hpp>
+#include <boost/asio/dispatch.hpp>
 #endif
 
 #include <memory>
@@ -83,12 +83,6 @@ void complete_immediately(Handler handler, const Executor& ex, Args... args) {
 #endif
 }
 
-/// From where a waiting handler is completed.
-enum class completion_mode {
-  post,    // from anywhere: the handler never runs inside the call
-  dispatch // from the top of a worker's stack: the handler may run inside the call
-};
-
 template <class Signature>
 class operation;
 
@@ -100,9 +94,10 @@ public:
   operation(const operation&) = delete;
   operation& operator=(const operation&) = delete;
 
-  void complete(Args... args, completion_mode mode = completion_mode::post) noexcept {
+  /// Posts the handler: it never runs inside the call.
+  void complete(Args... args) noexcept {
     foreign_.cancel();
-    vtable_.complete(this, std::tuple<Args...>(std::move(args)...), mode);
+    vtable_.complete(this, std::tuple<Args...>(std::move(args)...));
   }
 
   void destroy() noexcept {
@@ -121,7 +116,7 @@ public:
 
 protected:
   struct vtable {
-    void (*complete)(operation*, std::tuple<Args...>&&, completion_mode) noexcept;
+    void (*complete)(operation*, std::tuple<Args...>&&) noexcept;
     void (*destroy)(operation*) noexcept;
   };
 
@@ -207,21 +202,22 @@ private:
     std::apply(std::move(handler), std::move(results));
   }
 
-  static void do_complete(base* b, std::tuple<Args...>&& results, completion_mode mode) noexcept {
+  static void do_complete(base* b, std::tuple<Args...>&& results) noexcept {
     auto* op = static_cast<waiting_operation*>(b);
     op->results_.emplace(std::move(results));
-    auto ex = op->handler_work_; // the operation may be gone before post() returns
-    if (mode == completion_mode::post)
-      boost::asio::post(ex, carrier(op));
-    else
-      boost::asio::dispatch(ex, carrier(op));
+    // The operation may be gone before post() returns. The I/O object's executor has done its part
+    // by then: whoever joins that one must not have to wait until the handler's gets a turn.
+    auto ex = op->handler_work_;
+    [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work = std::move(op->io_work_);
+    op->io_work_.reset();
+    boost::asio::post(ex, carrier(op));
   }
 
   static void do_destroy(base* b) noexcept { static_cast<waiting_operation*>(b)->free(); }
 
   static constexpr typename base::vtable table{&do_complete, &do_destroy};
 
-  tracked_executor<Executor> io_work_;
+  std::optional<tracked_executor<Executor>> io_work_;
   tracked_executor<handler_executor> handler_work_;
   Handler handler_;
   std::optional<std::tuple<Args...>> results_;

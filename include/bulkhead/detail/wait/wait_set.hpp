@@ -1,0 +1,144 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
+#define BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
+
+#include <bulkhead/detail/wait/intrusive_list.hpp>
+#include <bulkhead/detail/wait/key_table.hpp>
+#include <bulkhead/detail/wait/operation.hpp>
+#include <bulkhead/detail/wait/shutdown.hpp>
+#include <bulkhead/error.hpp>
+
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/error.hpp>
+
+#include <exception>
+#include <memory>
+#include <mutex>
+
+namespace bulkhead::detail {
+
+inline std::exception_ptr to_exception_ptr(error_code ec) {
+  return std::make_exception_ptr(system_error(ec));
+}
+
+/// operation_aborted, in the form that a completion signature has for errors.
+struct aborted {
+  operator error_code() const { return boost::asio::error::operation_aborted; }
+  operator std::exception_ptr() const {
+    return to_exception_ptr(boost::asio::error::operation_aborted);
+  }
+};
+
+/// Operations that wait for one event and complete together: a drain, a join.
+///
+/// The set knows nothing of the condition. Its owner adds a waiter first and looks at the condition
+/// afterwards, and fires the set whenever the condition becomes true; so no waiter is missed.
+///
+/// `Result` is error_code or exception_ptr; the completion signature is `void(Result)`.
+template <class Result>
+class wait_set final : public shutdown_target,
+                       public std::enable_shared_from_this<wait_set<Result>> {
+public:
+  class waiter : public list_hook<>, public operation<void(Result)> {
+  public:
+    wait_key key;
+
+  protected:
+    using operation<void(Result)>::operation;
+    ~waiter() = default;
+  };
+
+  /// Subscribes with the context whose shutdown ends all waits.
+  void attach(boost::asio::execution_context* context) {
+    context_ = context;
+    if (context) subscription_.subscribe(*context, this->shared_from_this());
+  }
+
+  boost::asio::execution_context* context() const noexcept { return context_; }
+
+  wait_key reserve(waiter& op) {
+    std::lock_guard lock(mutex_);
+    return op.key = keys_.insert(op);
+  }
+
+  void unreserve(waiter& op) noexcept {
+    std::lock_guard lock(mutex_);
+    keys_.erase(op.key);
+  }
+
+  void enqueue(waiter& op) noexcept {
+    std::lock_guard lock(mutex_);
+    waiters_.push_back(op);
+  }
+
+  void cancel(wait_key key, boost::asio::cancellation_type) noexcept {
+    if (waiter* op = take(key)) op->complete(aborted());
+  }
+
+  bool empty() const noexcept {
+    std::lock_guard lock(mutex_);
+    return waiters_.empty();
+  }
+
+  void fire(const Result& result) noexcept {
+    list all = take_all();
+    while (!all.empty()) all.pop_front().complete(result);
+  }
+
+  /// As fire(), but handlers that would run on `own` are destroyed instead.
+  void fire_elsewhere(const boost::asio::execution_context& own, const Result& result) noexcept {
+    list all = take_all();
+    while (!all.empty()) {
+      waiter& op = all.pop_front();
+      if (op.handler_context() == &own)
+        op.destroy();
+      else
+        op.complete(result);
+    }
+  }
+
+private:
+  using list = intrusive_list<waiter>;
+
+  list take_all() noexcept {
+    std::lock_guard lock(mutex_);
+    list all(std::move(waiters_));
+    for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op))
+      keys_.erase(op->key);
+    return all;
+  }
+
+  waiter* take(wait_key key) noexcept {
+    std::lock_guard lock(mutex_);
+    waiter* op = keys_.find(key);
+    if (!op || !op->is_linked()) return nullptr;
+    waiters_.erase(*op);
+    keys_.erase(key);
+    return op;
+  }
+
+  void on_context_shutdown(wait_key key) noexcept override {
+    if (key) {
+      if (waiter* op = take(key)) op->destroy();
+    } else {
+      list all = take_all();
+      while (!all.empty()) all.pop_front().destroy();
+    }
+  }
+
+  mutable std::mutex mutex_;
+  list waiters_;
+  key_table<waiter> keys_;
+  boost::asio::execution_context* context_ = nullptr;
+  shutdown_subscription subscription_;
+};
+
+} // namespace bulkhead::detail
+
+#endif

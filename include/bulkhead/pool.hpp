@@ -1,0 +1,215 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_POOL_HPP
+#define BULKHEAD_POOL_HPP
+
+#include <bulkhead/detail/run/executor.hpp>
+#include <bulkhead/detail/run/scheduler.hpp>
+#include <bulkhead/detail/run/submit_op.hpp>
+#include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/detail/wait/wait.hpp>
+#include <bulkhead/error.hpp>
+#include <bulkhead/sizing.hpp>
+#include <bulkhead/stats.hpp>
+
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace bulkhead {
+
+namespace asio = boost::asio;
+
+struct pool_options {
+  /// Worker threads, at least 1.
+  std::size_t threads = available_parallelism();
+
+  /// Submissions that are admitted and have not started, at least 1. `unbounded` must be written out.
+  std::size_t queue_limit = 4096;
+
+  /// async_submit calls that may wait for room at one time.
+  std::size_t waiter_limit = unbounded;
+
+  /// The workers' thread names begin with it, as far as Linux's 15 characters go.
+  std::string name{"pool"};
+
+  /// Gets what a posted handler or a plain submission throws, on the worker, which lives on.
+  /// Must not throw. Default: one line to stderr.
+  std::function<void(std::exception_ptr)> on_exception{};
+};
+
+/// What pool::submit() does when the queue is full.
+enum class on_full {
+  block,       // waits for room, in one line with async_submit
+  caller_runs, // runs the function on the calling thread
+  reject       // throws system_error(errc::queue_full)
+};
+
+/// An execution context that owns worker threads, and admits work to them in bounded number.
+///
+/// Work comes in by *submission*: try_submit(), submit(), async_submit(). Submissions are bounded by
+/// `queue_limit`, and can be refused, can wait for room and can be cancelled. Work that was admitted
+/// *continues* through the executor, which never refuses, because a coroutine that is half-way would
+/// be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
+///
+/// Timers, sockets, strands, co_spawn and spawn work on the pool. Its own workers poll for I/O; it
+/// starts no other thread. It is an io_context for that purpose only: whoever calls that base's
+/// run(), poll() or stop() through a reference is on his own, though the pool survives a stop().
+///
+/// What a submission or a posted handler throws goes to `on_exception`; what the function of an
+/// async_submit throws goes to its handler. A function that can be called with a std::stop_token
+/// gets one: stop() requests its stop, as does the cancellation of its async_submit.
+///
+/// Object lifetimes: ~pool() is stop() and join(); on one of its own workers it terminates the
+/// program with a message. Handlers that wait in the pool and belong to another execution context
+/// complete with `operation_aborted` then, those that would run on the pool are destroyed uninvoked.
+/// When such another context shuts down first, its handlers are destroyed uninvoked; a function that
+/// runs for one of them is asked to stop and waited for.
+///
+/// Thread safety: distinct objects safe, shared objects safe (but for destroying).
+class pool : public asio::io_context {
+public:
+  using executor_type = detail::pool_executor<std::allocator<void>>;
+
+  /// Starts the workers.
+  ///
+  /// Errors: std::invalid_argument naming the option and its value; system_error if a thread cannot
+  /// be created, with none left behind.
+  explicit pool(pool_options options = {});
+
+  /// `threads` workers, all other options as by default.
+  explicit pool(std::size_t threads);
+
+  ~pool();
+
+  executor_type get_executor() noexcept { return executor_type(scheduler_.get(), {}, {}); }
+
+  // The base's own ways to run and stop it. The workers do that.
+  void run() = delete;
+  void run_one() = delete;
+  void run_for() = delete;
+  void run_until() = delete;
+  void run_one_for() = delete;
+  void run_one_until() = delete;
+  void poll() = delete;
+  void poll_one() = delete;
+  void restart() = delete;
+
+  /// Submits `f` if there is room and nobody waits for any. Never waits.
+  ///
+  /// On false, `f` is untouched. Errors: what moving or copying `f` throws, and bad_alloc; nothing was
+  /// submitted then.
+  /// Complexity: O(1); no allocation if `f` takes at most 40 bytes.
+  template <class F>
+  [[nodiscard]] bool try_submit(F&& f) {
+    check_function<F>();
+    return scheduler_->try_submit(std::forward<F>(f));
+  }
+
+  /// Submits `f`; when the queue is full, does as `policy` says.
+  ///
+  /// A blocked call stands in one line with the waiting async_submit calls, first come, first served.
+  ///
+  /// Errors (system_error)  closed          close() or stop() was called, also while waiting
+  ///                        queue_full      policy is reject
+  ///                        would_deadlock  policy is block, the queue is full, and the caller is a
+  ///                                        worker of this pool
+  template <class F>
+  void submit(F&& f, on_full policy = on_full::block) {
+    check_function<F>();
+    scheduler_->submit(std::forward<F>(f), policy == on_full::block  ? detail::when_full::wait
+                                           : policy == on_full::reject ? detail::when_full::refuse
+                                                                       : detail::when_full::run_here);
+  }
+
+  /// Submits `f`, waiting for room in FIFO order, and completes with its result.
+  ///
+  /// `f` is called as `f(std::stop_token)` if that is possible, else as `f()`, once, on a worker, and
+  /// destroyed before the handler is invoked. Its result must be movable and default-constructible
+  /// and no reference. A coroutine is no function of this kind: give it to a task_group.
+  ///
+  /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
+  /// Executor              the handler's, else the pool's; never from within this call
+  /// Cancellation          terminal, partial, total. Waiting or queued: f is dropped. Running: stop is
+  ///                       requested of f's std::stop_token, and f decides
+  /// Errors                system_error(queue_full)   queue_limit and waiter_limit are reached
+  ///                       system_error(closed)       close() or stop() was called before f was queued
+  ///                       system_error(operation_aborted)   cancelled, or stop(), before f started
+  ///                       what f throws
+  /// Exception safety      strong: if this throws (bad_alloc), nothing was submitted
+  /// Complexity            O(1), also to cancel
+  template <class F, asio::completion_token_for<detail::submit_signature<F>> Token>
+  auto async_submit(F&& f, Token&& token) {
+    check_function<F>();
+    return detail::initiate<detail::submit_signature<F>>(
+        detail::initiate_submit<executor_type>(get_executor(), scheduler_), token,
+        std::forward<F>(f));
+  }
+
+  /// Admits no more. Waiting submitters complete with `closed`; queued work still runs.
+  void close() { scheduler_->close(); }
+
+  /// close(); completes when no submission is queued or running. Continuations are not waited for.
+  ///
+  /// Completion signature  void(error_code)
+  /// Executor              the handler's, else the pool's; never from within this call
+  /// Cancellation          terminal, partial, total: abandons the wait; the pool remains closed
+  /// Errors                operation_aborted   cancelled, or overtaken by stop()
+  template <asio::completion_token_for<void(error_code)> Token>
+  auto async_drain(Token&& token) {
+    return asio::async_initiate<Token, void(error_code)>(
+        detail::initiate_drain<executor_type>(get_executor(), scheduler_), token);
+  }
+
+  /// close(), waits until no submission is queued or running, and calls stop() if that takes longer
+  /// than `duration`.
+  ///
+  /// Errors: system_error(would_deadlock) on a worker of this pool.
+  drain_report drain_for(std::chrono::nanoseconds duration) {
+    return scheduler_->drain_for(duration);
+  }
+
+  /// close(); queued submissions complete with `operation_aborted`, running ones are asked to stop,
+  /// and the workers end when what they run has ended. Does not wait.
+  void stop() { scheduler_->stop(); }
+
+  /// close(), waits until no work is left, as asio::thread_pool::join() does: no submission, no
+  /// continuation, no pending asynchronous operation and no executor with outstanding_work tracked.
+  /// After stop(), waits only for what runs. Idempotent.
+  ///
+  /// Errors: system_error(would_deadlock) on a worker of this pool.
+  void join() { scheduler_->join(); }
+
+  pool_stats stats() const noexcept { return scheduler_->stats(); }
+
+private:
+  template <class F>
+  static void check_function() {
+    detail::check_submittable<F>();
+  }
+
+  void end() noexcept;
+
+  std::shared_ptr<detail::scheduler> scheduler_;
+};
+
+} // namespace bulkhead
+
+#ifdef BULKHEAD_HEADER_ONLY
+#include <bulkhead/impl/pool.ipp>
+#endif
+
+#endif
