@@ -12,8 +12,10 @@
 
 #include <bulkhead/error.hpp>
 #include <bulkhead/permit.hpp>
+#include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
 #include <bulkhead/sizing.hpp>
+#include <bulkhead/stats.hpp>
 #include <bulkhead/version.hpp>
 
 #endif

@@ -5,8 +5,8 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-// Stands in for libboost_context where a sanitizer watches: Debian builds that library for the
-// assembler variant of fibers only, and only the ucontext variant tells the sanitizers when the
+// The part of libboost_context that is missing where a sanitizer watches: Debian builds the library
+// for the assembler variant of fibers, and only the ucontext variant tells the sanitizers when the
 // stack changes.
 
 #if defined(BOOST_USE_UCONTEXT)
