@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+#
+# Copyright (c) 2026 The Bulkhead authors
+#
+# Distributed under the Boost Software License, Version 1.0. (See accompanying
+# file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+#
+
+# Installs what Bulkhead's build, tests and examples need and this machine lacks. That is done on
+# Debian 12; on another system it says what is needed, and ends with status 2.
+
+set -euo pipefail
+
+packages=(g++ cmake ninja-build libssl-dev libboost1.81-dev libboost-context1.81-dev
+  libboost-program-options1.81-dev libboost-test1.81-dev libboost1.81-tools-dev)
+
+compile() { "${CXX:-c++}" -std=c++20 -x c++ - "$@" 2>/dev/null; }
+
+# What is missing, one line each; nothing where all is there.
+missing() {
+  local tool version
+  for tool in cmake ninja b2; do command -v $tool >/dev/null || echo "$tool"; done
+  compile -fsyntax-only <<<'#include <coroutine>' || { echo "a C++20 compiler, g++ 12 or newer"; return; }
+  version=$(compile -E -P <<<$'#include <boost/version.hpp>\nBOOST_VERSION' | tail -n 1) || version=0
+  if ((version == 0)); then
+    echo "Boost 1.81 or newer"
+  elif ((version < 108100)); then
+    echo "Boost 1.81 or newer (found 1.$((version / 100 % 1000)), which is too old)"
+  else
+    compile -o /dev/null -lboost_context -lboost_program_options -lboost_unit_test_framework \
+      <<<'int main() {}' || echo "Boost's compiled libraries Context, Program_options and Test"
+  fi
+  compile -o /dev/null -lcrypto <<<$'#include <openssl/evp.h>\nint main() {}' ||
+    echo "OpenSSL's headers and libcrypto"
+}
+
+give_up() {
+  printf '%s\n' "$@" >&2
+  exit 2
+}
+
+lacking=$(missing)
+[ -n "$lacking" ] || exit 0
+
+system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID:-}") || system=$(uname -s)
+if [ "$system" != "debian 12" ]; then
+  give_up "Bulkhead's tests and examples need, and this system ($system) lacks:" "$lacking" \
+    "Please install that and run this again. Debian 12 has it in the packages" "${packages[*]}"
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null ||
+    give_up "There is no sudo here. As root, please run: apt-get install ${packages[*]}"
+  as_root=(sudo)
+fi
+apt() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+echo "Installing for Bulkhead: ${packages[*]}"
+apt -qq update
+apt -qq -y --no-install-recommends --no-remove install "${packages[@]}" >/dev/null ||
+  give_up "apt-get could not install these packages. Boost 1.81 cannot stand beside Debian's default," \
+    "libboost-dev or libboost-all-dev, which is 1.74 and too old: where that is installed, please run" \
+    "  apt-get remove libboost1.74-dev"
+
+lacking=$(missing)
+[ -z "$lacking" ] || give_up "Still missing after the installation:" "$lacking"
