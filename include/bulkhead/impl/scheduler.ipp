@@ -157,9 +157,13 @@ BULKHEAD_DECL void scheduler::stand_in_line(cell& c) {
   throw_system_error(errc::closed);
 }
 
-BULKHEAD_DECL void scheduler::begin_running() noexcept {
+BULKHEAD_DECL void scheduler::begin_running() {
   std::lock_guard lock(mutex_);
   ++submitted_;
+  if (closed_) {
+    ++rejected_;
+    throw_system_error(errc::closed);
+  }
   ++running_;
 }
 
@@ -517,12 +521,14 @@ BULKHEAD_DECL bool scheduler::drained() const noexcept {
 }
 
 BULKHEAD_DECL void scheduler::complete_drains_if_done() noexcept {
+  wait_set<error_code>::list waiters;
   {
     std::lock_guard lock(mutex_);
     if (!drained()) return;
     drained_.notify_all();
+    waiters = drains_->take_all();
   }
-  drains_->fire(error_code());
+  drains_->complete(std::move(waiters), error_code());
 }
 
 /// Under the mutex: refuses those who wait for room. The operations among them are to be aborted.
@@ -556,6 +562,7 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
   ops refused;
   ops aborted;
   cells dropped;
+  wait_set<error_code>::list drains;
   {
     std::lock_guard lock(mutex_);
     closed_ = stopped_ = exit_ = true;
@@ -577,6 +584,7 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
       }
     }
     queue_.append(continuations);
+    drains = drains_->take_all(); // before a running task, asked to stop, can end them with success
     io_.stop();
   }
   const std::size_t abandoned = aborted.size() + dropped.size();
@@ -594,7 +602,7 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
     c.reset();
     release_cell(c);
   }
-  drains_->fire_elsewhere(io_, boost::asio::error::operation_aborted);
+  drains_->complete_elsewhere(std::move(drains), io_, boost::asio::error::operation_aborted);
   complete_drains_if_done();
   return abandoned;
 }

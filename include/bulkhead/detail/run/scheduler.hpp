@@ -290,7 +290,7 @@ private:
   void push_reserved(cell& c) noexcept;
   void give_place_back(cell& c) noexcept;
   void stand_in_line(cell& c);
-  void begin_running() noexcept;
+  void begin_running();
   void end_running(bool ok) noexcept;
   [[noreturn]] static void throw_system_error(errc e);
 

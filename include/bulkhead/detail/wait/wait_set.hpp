@@ -38,7 +38,8 @@ struct aborted {
 /// Operations that wait for one event and complete together: a drain, a join.
 ///
 /// The set knows nothing of the condition. Its owner adds a waiter first and looks at the condition
-/// afterwards, and fires the set whenever the condition becomes true; so no waiter is missed.
+/// afterwards, and takes all waiters in one step with finding the condition true; so none is missed,
+/// and none completes too early.
 ///
 /// `Result` is error_code or exception_ptr; the completion signature is `void(Result)`.
 template <class Result>
@@ -81,19 +82,24 @@ public:
     if (waiter* op = take(key)) op->complete(aborted());
   }
 
-  bool empty() const noexcept {
+  using list = intrusive_list<waiter>;
+
+  /// Takes the waiters out, to be given to complete() under no lock.
+  list take_all() noexcept {
     std::lock_guard lock(mutex_);
-    return waiters_.empty();
+    list all(std::move(waiters_));
+    for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op))
+      keys_.erase(op->key);
+    return all;
   }
 
-  void fire(const Result& result) noexcept {
-    list all = take_all();
+  static void complete(list all, const Result& result) noexcept {
     while (!all.empty()) all.pop_front().complete(result);
   }
 
-  /// As fire(), but handlers that would run on `own` are destroyed instead.
-  void fire_elsewhere(const boost::asio::execution_context& own, const Result& result) noexcept {
-    list all = take_all();
+  /// As complete(), but handlers that would run on `own` are destroyed instead.
+  static void complete_elsewhere(list all, const boost::asio::execution_context& own,
+                                 const Result& result) noexcept {
     while (!all.empty()) {
       waiter& op = all.pop_front();
       if (op.handler_context() == &own)
@@ -104,16 +110,6 @@ public:
   }
 
 private:
-  using list = intrusive_list<waiter>;
-
-  list take_all() noexcept {
-    std::lock_guard lock(mutex_);
-    list all(std::move(waiters_));
-    for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op))
-      keys_.erase(op->key);
-    return all;
-  }
-
   waiter* take(wait_key key) noexcept {
     std::lock_guard lock(mutex_);
     waiter* op = keys_.find(key);
@@ -132,7 +128,7 @@ private:
     }
   }
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   list waiters_;
   key_table<waiter> keys_;
   boost::asio::execution_context* context_ = nullptr;

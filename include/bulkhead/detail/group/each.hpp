@@ -1,0 +1,297 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_GROUP_EACH_HPP
+#define BULKHEAD_DETAIL_GROUP_EACH_HPP
+
+#include <bulkhead/detail/group/child_of.hpp>
+#include <bulkhead/detail/group/driver.hpp>
+#include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/task_group.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/post.hpp>
+
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <stop_token>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace bulkhead::detail {
+
+/// An element on loan from the range to one call: referred to where it stays what it is, else kept.
+template <class View>
+class element {
+  using reference = std::ranges::range_reference_t<View>;
+  static constexpr bool stays =
+      std::ranges::forward_range<View> && std::is_lvalue_reference_v<reference>;
+  using stored = std::conditional_t<stays, std::remove_reference_t<reference>*,
+                                    std::ranges::range_value_t<View>>;
+
+public:
+  using type = std::conditional_t<stays, std::remove_reference_t<reference>,
+                                  std::ranges::range_value_t<View>>;
+
+  explicit element(std::ranges::iterator_t<View>& it) : stored_(load(it)) {}
+
+  type& get() noexcept {
+    if constexpr (stays)
+      return *stored_;
+    else
+      return stored_;
+  }
+
+private:
+  static stored load(std::ranges::iterator_t<View>& it) {
+    if constexpr (stays)
+      return std::addressof(*it);
+    else
+      return stored(*it);
+  }
+
+  stored stored_;
+};
+
+/// Calls f with an element, as an lvalue where f takes one, so that a coroutine may refer to it; with
+/// a stop_token where f takes that.
+template <class F, class T>
+decltype(auto) call_with(F& f, T& value, [[maybe_unused]] std::stop_token stop) {
+  if constexpr (std::invocable<F&, T&, std::stop_token>)
+    return f(value, std::move(stop));
+  else if constexpr (std::invocable<F&, T&>)
+    return f(value);
+  else if constexpr (std::invocable<F&, T, std::stop_token>)
+    return f(std::move(value), std::move(stop));
+  else
+    return f(std::move(value));
+}
+
+template <class View, class F>
+using call_result = decltype(call_with(std::declval<F&>(),
+                                       std::declval<typename element<View>::type&>(),
+                                       std::stop_token()));
+
+/// The driver behind async_map() and async_for_each(): where a scope has its body, this has a pull.
+///
+/// Whenever a slot may have become free, pull() takes elements until no slot or no element is left.
+/// `pulls_` makes it serial without a lock: who finds it 0 pulls, and pulls again for all who came
+/// meanwhile. The first pull is posted, so the initiating function touches no element.
+///
+/// `Results::make()` returns the sink for the next element's result.
+template <class View, class F, class Results, class... R>
+class each final : public driver<R...> {
+public:
+  using signature = void(std::exception_ptr, R...);
+  using typename driver<R...>::waiter;
+
+  each(std::shared_ptr<group_core> core, View view, F f)
+      : driver<R...>(std::move(core)), view_(std::move(view)), function_(std::move(f)) {}
+
+private:
+  using sink = typename Results::sink;
+
+  /// One call of f, with the element it is for.
+  class call {
+  public:
+    call(F& f, std::ranges::iterator_t<View>& it) : function_(&f), element_(it) {}
+    decltype(auto) operator()(std::stop_token stop) {
+      return call_with(*function_, element_.get(), std::move(stop));
+    }
+
+  private:
+    F* function_;
+    element<View> element_;
+  };
+
+  struct call_maker {
+    F& function;
+    std::ranges::iterator_t<View>& it;
+    operator call() const { return call(function, it); } // built in place, moved nowhere
+  };
+
+  void begin() override {
+    auto self = std::static_pointer_cast<each>(this->shared_from_this());
+    boost::asio::post(this->core()->executor(), first_pull(std::move(self)));
+  }
+
+  /// Destroyed uninvoked, it ends a group that has not begun.
+  class first_pull {
+  public:
+    explicit first_pull(std::shared_ptr<each> e) noexcept : each_(std::move(e)) {}
+    first_pull(first_pull&&) noexcept = default;
+    ~first_pull() {
+      if (each_) each_->finish(aborted());
+    }
+    void operator()() {
+      auto e = std::move(each_);
+      e->began_ = true;
+      e->on_progress();
+    }
+
+  private:
+    std::shared_ptr<each> each_;
+  };
+
+  void on_progress() noexcept override {
+    if (!began_.load(std::memory_order_acquire)) return;
+    const auto keep = this->shared_from_this();
+    if (pulls_.fetch_add(1, std::memory_order_acq_rel) != 0) return;
+    std::size_t served = 1;
+    do {
+      if (!exhausted_) pull();
+      served = pulls_.fetch_sub(served, std::memory_order_acq_rel) - served;
+    } while (served != 0);
+  }
+
+  void pull() noexcept {
+    try {
+      if (!position_) position_.emplace(std::ranges::begin(view_));
+      for (;; ++*position_) {
+        if (this->core()->ended() || *position_ == std::ranges::end(view_)) return finish(nullptr);
+        if (!take_slot()) return;
+      }
+    } catch (...) {
+      finish(std::current_exception());
+    }
+  }
+
+  /// Starts a call for the element at the position, if there is a slot for it.
+  bool take_slot() {
+    group_core& core = *this->core();
+    if (!core.reserve_slot()) {
+      if (core.ended()) finish(nullptr);
+      return false;
+    }
+    gate_ptr<child> c;
+    try {
+      c = gate_ptr<child>(new child_of<call, sink>(
+          core.executor(), call_maker{function_, *position_}, results_.make()));
+    } catch (...) {
+      core.unreserve_slot();
+      throw;
+    }
+    core.spawn_reserved(std::move(c));
+    return true;
+  }
+
+  void finish(std::exception_ptr error) noexcept {
+    if (std::exchange(exhausted_, true)) return;
+    this->core()->body_finished(std::move(error));
+  }
+
+  void succeed(waiter& op) noexcept override { results_.complete(op); }
+
+  View view_;
+  std::optional<std::ranges::iterator_t<View>> position_;
+  F function_;
+  Results results_;
+  std::atomic<std::size_t> pulls_{0};
+  std::atomic<bool> began_{false};
+  bool exhausted_ = false;
+};
+
+struct no_results {
+  using sink = ignore_result;
+  sink make() noexcept { return {}; }
+
+  template <class Op>
+  void complete(Op& op) noexcept {
+    op.complete(nullptr);
+  }
+};
+
+/// Results in the order of the elements. A deque grows without moving what the calls write to.
+template <class R>
+class results {
+public:
+  class sink {
+  public:
+    explicit sink(std::optional<R>& place) noexcept : place_(&place) {}
+    template <class T>
+    void operator()(T&& value) {
+      place_->emplace(std::forward<T>(value));
+    }
+
+  private:
+    std::optional<R>* place_;
+  };
+
+  sink make() { return sink(places_.emplace_back()); }
+
+  template <class Op>
+  void complete(Op& op) noexcept {
+    std::vector<R> all;
+    try {
+      all.reserve(places_.size());
+      for (auto& place : places_) all.push_back(std::move(*place));
+    } catch (...) {
+      return op.complete(std::current_exception(), std::vector<R>());
+    }
+    op.complete(nullptr, std::move(all));
+  }
+
+private:
+  std::deque<std::optional<R>> places_;
+};
+
+template <class View, class F>
+using map_value = std::remove_cvref_t<typename value_of<std::remove_cvref_t<call_result<View, F>>>::type>;
+
+template <class View, class F>
+struct each_for : std::type_identity<each<View, F, no_results>> {};
+
+template <class View, class F>
+struct map_for {
+  using value = map_value<View, F>;
+  static_assert(!std::is_void_v<value>, "f returns nothing: use async_for_each");
+  using type = each<View, F, results<value>, std::vector<value>>;
+};
+
+template <class Each, class Where>
+struct initiate_each {
+  Where where;
+
+  template <class Handler, class View, class F>
+  void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
+    begin_driver(where, std::forward<Handler>(handler), [&](const boost::asio::any_io_executor& ex) {
+      return std::make_shared<Each>(make_group(ex, {.limit = limit}), std::move(view),
+                                    std::forward<F>(f));
+    });
+  }
+};
+
+template <class Each, class Where, class View, class F, class Token>
+auto start_each(Where where, const char* name, View view, std::size_t limit, F&& f, Token& token) {
+  require_limit(name, limit);
+  return initiate<typename Each::signature>(initiate_each<Each, Where>{std::move(where)}, token,
+                                            std::move(view), limit, std::forward<F>(f));
+}
+
+template <class Where, class View, class F, class Token>
+auto start_map(Where where, const char* name, View view, std::size_t limit, F&& f, Token& token) {
+  using type = typename map_for<View, std::decay_t<F>>::type;
+  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f), token);
+}
+
+template <class Where, class View, class F, class Token>
+auto start_for_each(Where where, const char* name, View view, std::size_t limit, F&& f,
+                    Token& token) {
+  using type = typename each_for<View, std::decay_t<F>>::type;
+  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f), token);
+}
+
+} // namespace bulkhead::detail
+
+#endif

@@ -1,0 +1,259 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_GROUP_GATE_HPP
+#define BULKHEAD_DETAIL_GROUP_GATE_HPP
+
+#include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/wait/intrusive_list.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/execution/blocking.hpp>
+#include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution/mapping.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/prefer.hpp>
+#include <boost/asio/query.hpp>
+#include <boost/asio/recycling_allocator.hpp>
+#include <boost/asio/require.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace bulkhead::detail {
+
+class gate;
+
+/// Keeps a gate alive.
+template <class Gate>
+class gate_ptr {
+public:
+  gate_ptr() = default;
+  explicit gate_ptr(Gate* g) noexcept : gate_(g) {
+    if (gate_) gate_->add_ref();
+  }
+  gate_ptr(const gate_ptr& other) noexcept : gate_ptr(other.gate_) {}
+  gate_ptr(gate_ptr&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)) {}
+  gate_ptr& operator=(gate_ptr other) noexcept {
+    std::swap(gate_, other.gate_);
+    return *this;
+  }
+  ~gate_ptr() {
+    if (gate_) gate_->release();
+  }
+
+  Gate* get() const noexcept { return gate_; }
+  Gate* operator->() const noexcept { return gate_; }
+  Gate& operator*() const noexcept { return *gate_; }
+  explicit operator bool() const noexcept { return gate_ != nullptr; }
+
+private:
+  Gate* gate_ = nullptr;
+};
+
+/// Lets one function at a time pass, in order of arrival, on an inner executor: a lean strand.
+///
+/// Every child of a group is a gate, and all that concerns the child passes through it: its start,
+/// its continuations, the cancellation signals meant for it, its end. So a signal never meets the
+/// child half-way, on whatever executor, and nobody else pays for it: the children do not wait for
+/// one another.
+///
+/// A mutex guards the queue; `busy_` says that a drain is running or on its way to the inner
+/// executor. A drain runs up to `batch` functions and posts itself again if there are more. When the
+/// inner context is destroyed, the drain is destroyed uninvoked and takes the queue with it.
+class gate {
+public:
+  explicit gate(const boost::asio::any_io_executor& inner);
+  gate(const gate&) = delete;
+  gate& operator=(const gate&) = delete;
+
+  void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  const boost::asio::any_io_executor& inner() const noexcept { return inner_; }
+  bool running_in_this_thread() const noexcept;
+
+  /// Queues `f`. With `may_block`, the inner executor may run it inside this call.
+  template <class F>
+  void push(F&& f, bool may_block = false) {
+    enter(*function_node<std::decay_t<F>>::create(std::forward<F>(f)), may_block);
+  }
+
+  void work_started();
+  void work_finished() noexcept;
+
+protected:
+  virtual ~gate();
+
+private:
+  class node : public list_hook<> {
+  public:
+    virtual void run() = 0;
+    virtual void destroy() noexcept = 0;
+
+  protected:
+    ~node() = default;
+  };
+
+  template <class F>
+  class function_node final : public node {
+    using allocator = boost::asio::recycling_allocator<function_node>;
+
+  public:
+    template <class G>
+    static function_node* create(G&& f) {
+      function_node* n = allocator().allocate(1);
+      try {
+        return ::new (static_cast<void*>(n)) function_node(std::forward<G>(f));
+      } catch (...) {
+        allocator().deallocate(n, 1);
+        throw;
+      }
+    }
+
+    // The memory goes back before the function runs.
+    void run() override {
+      F f(std::move(function_));
+      destroy();
+      std::move(f)();
+    }
+
+    void destroy() noexcept override {
+      this->~function_node();
+      allocator().deallocate(this, 1);
+    }
+
+  private:
+    template <class G>
+    explicit function_node(G&& f) : function_(std::forward<G>(f)) {}
+
+    F function_;
+  };
+
+  struct frame {
+    const gate* running;
+    frame* outer;
+  };
+
+  class drain_op;
+
+  static constexpr int batch = 64;
+
+  static frame*& innermost() noexcept {
+    static thread_local constinit frame* instance = nullptr;
+    return instance;
+  }
+
+  void enter(node& n, bool may_block);
+  void schedule(bool may_block);
+  void drain();
+  void leave_or_reschedule();
+  void discard() noexcept;
+
+  std::atomic<std::size_t> refs_{0};
+  const boost::asio::any_io_executor inner_;
+  std::mutex mutex_;
+  intrusive_list<node> queue_;
+  bool busy_ = false;
+  std::size_t work_ = 0;
+  std::optional<boost::asio::any_io_executor> tracked_;
+};
+
+/// The executor that a child sees: two words, so that it fits any_io_executor's small buffer.
+class gate_executor {
+  using blocking_t = boost::asio::execution::blocking_t;
+  using outstanding_work_t = boost::asio::execution::outstanding_work_t;
+  using context_t = boost::asio::execution::context_t;
+  using mapping_t = boost::asio::execution::mapping_t;
+
+public:
+  explicit gate_executor(gate& g) noexcept : gate_(&g) {}
+  gate_executor(const gate_executor& other) noexcept
+      : gate_executor(other.gate_, other.never_, other.tracked_) {}
+  gate_executor(gate_executor&& other) noexcept
+      : gate_(std::move(other.gate_)), never_(other.never_),
+        tracked_(std::exchange(other.tracked_, false)) {}
+  gate_executor& operator=(gate_executor other) noexcept {
+    std::swap(gate_, other.gate_);
+    std::swap(never_, other.never_);
+    std::swap(tracked_, other.tracked_);
+    return *this;
+  }
+  ~gate_executor() {
+    if (tracked_) gate_->work_finished();
+  }
+
+  const boost::asio::any_io_executor& inner() const noexcept { return gate_->inner(); }
+  bool running_in_this_thread() const noexcept { return gate_->running_in_this_thread(); }
+
+  template <class F>
+  void execute(F&& f) const {
+    if (!never_ && running_in_this_thread()) {
+      std::decay_t<F> copy(std::forward<F>(f));
+      std::move(copy)();
+    } else {
+      gate_->push(std::forward<F>(f), !never_);
+    }
+  }
+
+  gate_executor require(blocking_t::possibly_t) const { return {gate_, false, tracked_}; }
+  gate_executor require(blocking_t::never_t) const { return {gate_, true, tracked_}; }
+  gate_executor require(outstanding_work_t::tracked_t) const { return {gate_, never_, true}; }
+  gate_executor require(outstanding_work_t::untracked_t) const { return {gate_, never_, false}; }
+
+  blocking_t query(blocking_t) const noexcept {
+    if (never_) return blocking_t::never_t();
+    return blocking_t::possibly_t();
+  }
+  outstanding_work_t query(outstanding_work_t) const noexcept {
+    if (tracked_) return outstanding_work_t::tracked_t();
+    return outstanding_work_t::untracked_t();
+  }
+  boost::asio::execution_context& query(context_t) const noexcept {
+    return boost::asio::query(inner(), boost::asio::execution::context);
+  }
+  static constexpr mapping_t query(mapping_t) noexcept { return mapping_t::thread_t(); }
+
+  friend bool operator==(const gate_executor& a, const gate_executor& b) noexcept {
+    return a.gate_.get() == b.gate_.get() && a.never_ == b.never_ && a.tracked_ == b.tracked_;
+  }
+
+private:
+  gate_executor(const gate_ptr<gate>& g, bool never, bool tracked) noexcept
+      : gate_(g), never_(never), tracked_(tracked) {
+    if (tracked_) gate_->work_started();
+  }
+
+  gate_ptr<gate> gate_;
+  bool never_ = false;
+  bool tracked_ = false;
+};
+
+/// The executor under all gates. A scope nested in a child runs its own children there; through the
+/// child's gate, all of them would have to pass one by one.
+inline boost::asio::any_io_executor outside_gates(boost::asio::any_io_executor ex) {
+  while (const auto* g = ex.target<gate_executor>()) {
+    boost::asio::any_io_executor inner = g->inner();
+    ex = std::move(inner);
+  }
+  return ex;
+}
+
+} // namespace bulkhead::detail
+
+#ifdef BULKHEAD_HEADER_ONLY
+#include <bulkhead/impl/gate.ipp>
+#endif
+
+#endif

@@ -1,0 +1,125 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_GATE_IPP
+#define BULKHEAD_IMPL_GATE_IPP
+
+#include <bulkhead/detail/group/gate.hpp>
+
+namespace bulkhead::detail {
+
+class gate::drain_op {
+public:
+  explicit drain_op(gate& g) noexcept : gate_(&g) {}
+  drain_op(drain_op&&) noexcept = default;
+  ~drain_op() {
+    if (gate_) gate_->discard();
+  }
+
+  void operator()() {
+    const gate_ptr<gate> g = std::move(gate_);
+    g->drain();
+  }
+
+private:
+  gate_ptr<gate> gate_;
+};
+
+BULKHEAD_DECL gate::gate(const boost::asio::any_io_executor& inner) : inner_(inner) {}
+
+BULKHEAD_DECL gate::~gate() { discard(); }
+
+BULKHEAD_DECL bool gate::running_in_this_thread() const noexcept {
+  for (const frame* f = innermost(); f; f = f->outer)
+    if (f->running == this) return true;
+  return false;
+}
+
+BULKHEAD_DECL void gate::enter(node& n, bool may_block) {
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(n);
+    if (std::exchange(busy_, true)) return;
+  }
+  schedule(may_block);
+}
+
+/// When the inner executor refuses, by throwing, the drain's destructor discards the queue.
+BULKHEAD_DECL void gate::schedule(bool may_block) {
+  namespace execution = boost::asio::execution;
+  if (may_block)
+    inner_.execute(drain_op(*this));
+  else
+    boost::asio::require(inner_, execution::blocking.never).execute(drain_op(*this));
+}
+
+BULKHEAD_DECL void gate::drain() {
+  struct guard {
+    gate& g;
+    frame here;
+    explicit guard(gate& self) : g(self), here{&self, innermost()} { innermost() = &here; }
+    ~guard() noexcept(false) {
+      innermost() = here.outer;
+      g.leave_or_reschedule();
+    }
+  } const running(*this);
+  for (int i = 0; i != batch; ++i) {
+    node* n;
+    {
+      std::lock_guard lock(mutex_);
+      if (queue_.empty()) return;
+      n = &queue_.pop_front();
+    }
+    n->run();
+  }
+}
+
+BULKHEAD_DECL void gate::leave_or_reschedule() {
+  {
+    std::lock_guard lock(mutex_);
+    if (queue_.empty()) {
+      busy_ = false;
+      return;
+    }
+  }
+  schedule(false);
+}
+
+BULKHEAD_DECL void gate::discard() noexcept {
+  for (;;) {
+    node* n;
+    {
+      std::lock_guard lock(mutex_);
+      if (queue_.empty()) {
+        busy_ = false;
+        return;
+      }
+      n = &queue_.pop_front();
+    }
+    n->destroy();
+  }
+}
+
+BULKHEAD_DECL void gate::work_started() {
+  std::lock_guard lock(mutex_);
+  if (work_++ == 0)
+    tracked_.emplace(
+        boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
+}
+
+BULKHEAD_DECL void gate::work_finished() noexcept {
+  std::optional<boost::asio::any_io_executor> last;
+  std::lock_guard lock(mutex_);
+  if (--work_ == 0) {
+    last = std::move(tracked_);
+    tracked_.reset();
+  }
+}
+
+} // namespace bulkhead::detail
+
+#endif

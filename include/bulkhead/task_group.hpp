@@ -1,0 +1,373 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_TASK_GROUP_HPP
+#define BULKHEAD_TASK_GROUP_HPP
+
+#include <bulkhead/detail/group/child_of.hpp>
+#include <bulkhead/detail/group/driver.hpp>
+#include <bulkhead/detail/group/group_core.hpp>
+#include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/detail/wait/wait.hpp>
+#include <bulkhead/error.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace bulkhead {
+
+namespace asio = boost::asio;
+
+/// What a group does when a child fails.
+enum class on_error {
+  cancel_siblings, // cancels the others; the first failure in time is reported
+  collect          // lets the others run; all failures are reported
+};
+
+struct group_options {
+  /// Children in flight at one time, at least 1.
+  std::size_t limit = unbounded;
+
+  on_error error = on_error::cancel_siblings;
+};
+
+namespace detail {
+
+template <class... R>
+class scope;
+
+inline std::shared_ptr<group_core> make_group(asio::any_io_executor ex, const group_options& o) {
+  return std::make_shared<group_core>(std::move(ex), o.limit,
+                                      o.error == on_error::collect
+                                          ? group_core::policy::collect
+                                          : group_core::policy::cancel_siblings);
+}
+
+inline void require_limit(const char* name, std::size_t limit) {
+  if (limit == 0)
+    throw std::invalid_argument(std::string(name) + " must be at least 1 (got 0)");
+}
+
+} // namespace detail
+
+/// Children that run together, at most `limit` at a time, and are waited for together.
+///
+/// A *child* is an `awaitable<T>`, a deferred Asio operation, a callable that returns either, or a
+/// plain callable; a callable that takes a std::stop_token gets one. Children run on the group's
+/// executor. Each has its own cancellation slot, and whatever concerns it happens on an executor of
+/// its own over the group's, one step at a time: on a multi-threaded executor too, cancelling a child
+/// never races with the child. `this_coro::executor` of a child is that executor.
+///
+/// A child *fails* by throwing, or, if it is an operation, by completing with an error. With
+/// `cancel_siblings` the first failure cancels the other children. After a cancellation,
+/// `operation_aborted` from a child is no failure, and a child that has not started never will.
+///
+/// Object lifetimes: a group that is destroyed before it was joined cancels its children and leaves
+/// them alone; pending joins complete with `operation_aborted`. Only async_scope() guarantees that
+/// no child outlives it.
+///
+/// Thread safety: distinct objects safe, shared objects safe (but for moving and destroying).
+class task_group {
+  class initiate_spawn;
+  class initiate_join;
+
+public:
+  using executor_type = asio::any_io_executor;
+
+  /// A group on `ex`.
+  ///
+  /// Errors: std::invalid_argument if options.limit is 0.
+  explicit task_group(executor_type ex, group_options options = {})
+      : core_((detail::require_limit("group_options::limit", options.limit),
+               detail::make_group(std::move(ex), options))) {
+    core_->attach();
+  }
+
+  template <class ExecutionContext>
+    requires std::derived_from<ExecutionContext, asio::execution_context>
+  explicit task_group(ExecutionContext& context, group_options options = {})
+      : task_group(executor_type(context.get_executor()), options) {}
+
+  task_group(task_group&&) noexcept = default;
+  task_group& operator=(task_group&&) = delete;
+
+  ~task_group() {
+    if (core_) core_->abandon();
+  }
+
+  executor_type get_executor() const noexcept { return core_->executor(); }
+
+  /// Accepts a child, which starts as soon as fewer than `limit` are in flight, in the order of
+  /// spawning. It never starts within this call.
+  ///
+  /// Errors: system_error(closed) after close(), a terminal cancel() or, with cancel_siblings, a
+  /// failure.
+  template <class Child>
+  void spawn(Child&& c) {
+    if (core_->spawn(detail::make_child(core_->executor(), std::forward<Child>(c))))
+      throw system_error(make_error_code(errc::closed));
+  }
+
+  /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false.
+  template <class Child>
+  [[nodiscard]] bool try_spawn(Child&& c) {
+    return core_->try_spawn(detail::make_child(core_->executor(), std::forward<Child>(c)));
+  }
+
+  /// Accepts a child, waiting until it can start.
+  ///
+  /// Completion signature  void(error_code ec)     the child starts, or has started, if !ec
+  /// Executor              the handler's, else get_executor(); never from within this call
+  /// Cancellation          terminal, partial, total: the child is destroyed, not started
+  /// Errors                closed              close() was called
+  ///                       operation_aborted   this wait, or the group, was cancelled
+  /// Complexity            O(1)
+  template <class Child, asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>
+  auto async_spawn(Child&& c, Token&& token = Token()) {
+    return asio::async_initiate<Token, void(error_code)>(
+        initiate_spawn(core_), token,
+        detail::make_child(core_->executor(), std::forward<Child>(c)));
+  }
+
+  /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
+  /// completes them.
+  ///
+  /// Completion signature  void(std::exception_ptr e)   the first failure; with collect, if there were
+  ///                                                    several, multiple_errors
+  /// Executor              the handler's, else get_executor(); never from within this call
+  /// Cancellation          terminal, partial, total: abandons this wait, not the children
+  /// Errors                system_error(operation_aborted)   cancelled, or the group was destroyed
+  template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
+  auto async_join(Token&& token = Token()) {
+    return detail::initiate<void(std::exception_ptr)>(initiate_join(core_), token);
+  }
+
+  /// Cancels the children: those in flight get `type` through their slots, those that have not
+  /// started never will. A terminal cancellation also closes the group.
+  void cancel(asio::cancellation_type type = asio::cancellation_type::terminal) {
+    core_->cancel_children(type);
+  }
+
+  /// Accepts no more. Children that spawn() accepted still run; waiting async_spawn calls complete
+  /// with `closed`.
+  void close() { core_->close(); }
+
+  /// Children in flight.
+  std::size_t size() const noexcept { return core_->size(); }
+
+  /// Children accepted, or waiting to be, that have not started.
+  std::size_t pending() const noexcept { return core_->pending(); }
+
+  /// The failures so far, in the order in which they happened: at most one with cancel_siblings.
+  std::vector<std::exception_ptr> errors() const { return core_->errors(); }
+
+private:
+  template <class...>
+  friend class detail::scope;
+
+  explicit task_group(std::shared_ptr<detail::group_core> core) noexcept : core_(std::move(core)) {}
+
+  class initiate_spawn {
+  public:
+    using executor_type = asio::any_io_executor;
+
+    explicit initiate_spawn(std::shared_ptr<detail::group_core> core) : core_(std::move(core)) {}
+
+    executor_type get_executor() const noexcept { return core_->executor(); }
+
+    template <class Handler>
+    void operator()(Handler&& handler, detail::gate_ptr<detail::child> c) const {
+      using handler_type = std::decay_t<Handler>;
+      using op = detail::waiting_operation<detail::spawn_op, handler_type, executor_type,
+                                           void(error_code)>;
+      error_code ec;
+      if (core_->spawn_now(c, ec)) {
+        detail::complete_immediately(handler_type(std::move(handler)), core_->executor(), ec);
+        return;
+      }
+      auto slot = asio::get_associated_cancellation_slot(handler);
+      auto core = core_; // once the operation is queued, this object may be gone
+      detail::begin_wait(
+          slot, core, *op::create(handler_type(std::move(handler)), core->executor(), std::move(c)));
+    }
+
+  private:
+    std::shared_ptr<detail::group_core> core_;
+  };
+
+  class initiate_join {
+  public:
+    using executor_type = asio::any_io_executor;
+
+    explicit initiate_join(std::shared_ptr<detail::group_core> core) : core_(std::move(core)) {}
+
+    executor_type get_executor() const noexcept { return core_->executor(); }
+
+    template <class Handler>
+    void operator()(Handler&& handler) const {
+      using handler_type = std::decay_t<Handler>;
+      using op = detail::waiting_operation<detail::wait_set<std::exception_ptr>::waiter,
+                                           handler_type, executor_type, void(std::exception_ptr)>;
+      auto slot = asio::get_associated_cancellation_slot(handler);
+      auto core = core_;
+      detail::begin_wait(slot, core->joins(),
+                         *op::create(handler_type(std::move(handler)), core->executor()));
+      core->settle();
+    }
+
+  private:
+    std::shared_ptr<detail::group_core> core_;
+  };
+
+  std::shared_ptr<detail::group_core> core_;
+};
+
+namespace detail {
+
+/// The driver behind async_scope(): the body is a coroutine, in a gate of its own.
+template <class... R>
+class scope final : public driver<R...> {
+public:
+  using signature = void(std::exception_ptr, R...);
+  using typename driver<R...>::waiter;
+
+  template <class Body>
+  static std::shared_ptr<scope> create(const asio::any_io_executor& ex, const group_options& o,
+                                       Body&& body) {
+    auto s = std::make_shared<scope>(make_group(ex, o));
+    s->make_body(std::forward<Body>(body));
+    return s;
+  }
+
+  explicit scope(std::shared_ptr<group_core> core)
+      : driver<R...>(core), group_(std::move(core)) {}
+
+private:
+  template <class Body>
+  struct body_of {
+    Body body;
+    task_group* group;
+    auto operator()() { return body(*group); }
+  };
+
+  struct keep_result {
+    scope* self;
+    template <class... T>
+    void operator()(T&&... value) {
+      self->result_.emplace(std::forward<T>(value)...);
+    }
+  };
+
+  template <class Body>
+  void make_body(Body&& body) {
+    using callable = body_of<std::decay_t<Body>>;
+    body_ = gate_ptr<child>(new child_of<callable, keep_result>(
+        this->core()->executor(), callable{std::forward<Body>(body), &group_}, keep_result{this}));
+  }
+
+  void begin() override { this->core()->start_body(std::move(body_)); }
+
+  void on_progress() noexcept override {}
+
+  void succeed(waiter& op) noexcept override {
+    if constexpr (sizeof...(R) == 0) {
+      op.complete(nullptr);
+    } else if (result_) {
+      op.complete(nullptr, std::move(std::get<R>(*result_))...);
+    } else { // the body was aborted
+      op.complete(aborted(), R()...);
+    }
+  }
+
+  task_group group_;
+  gate_ptr<child> body_;
+  std::optional<std::tuple<R...>> result_;
+};
+
+template <class T>
+struct scope_for : std::type_identity<scope<T>> {};
+template <>
+struct scope_for<void> : std::type_identity<scope<>> {};
+
+template <class Body>
+struct scope_of_body {
+  using result = std::invoke_result_t<Body&, task_group&>;
+  static_assert(is_coroutine<result>,
+                "the body of a scope is a callable that takes a task_group& and returns an awaitable");
+  using type = typename scope_for<typename value_of<result>::type>::type;
+};
+
+template <class Body>
+using scope_type = typename scope_of_body<std::decay_t<Body>>::type;
+
+template <class Where>
+struct initiate_scope {
+  Where where;
+
+  template <class Handler, class Body>
+  void operator()(Handler&& handler, const group_options& options, Body&& body) const {
+    begin_driver(where, std::forward<Handler>(handler), [&](const asio::any_io_executor& ex) {
+      return scope_type<Body>::create(ex, options, std::forward<Body>(body));
+    });
+  }
+};
+
+template <class Where, class Body, class Token>
+auto start_scope(Where where, const group_options& options, Body&& body, Token& token) {
+  require_limit("group_options::limit", options.limit);
+  return initiate<typename scope_type<Body>::signature>(initiate_scope<Where>{std::move(where)},
+                                                        token, options, std::forward<Body>(body));
+}
+
+} // namespace detail
+
+/// Runs `body(task_group&)`, waits for every child that it spawned, and completes with its result.
+///
+/// No child outlives the scope, whatever throws and whenever it is cancelled. A failing body cancels
+/// the children; with cancel_siblings, a failing child cancels the body. Cancelling the scope cancels
+/// body and children. The group's own cancel() cancels the children only, and is no error.
+///
+/// `body` returns an `awaitable<T>`, T void or default-constructible. The scope runs on `ex`, or,
+/// in the overload without it, on the handler's associated executor (which must exist): in a
+/// coroutine, where the coroutine runs. In a scope within a child, children run beside that child.
+///
+/// Completion signature  void(std::exception_ptr e[, T result])
+/// Executor              the handler's, else `ex`; never from within this call
+/// Cancellation          terminal, partial, total: forwarded to body and children; completes with
+///                       operation_aborted when all have ended
+/// Errors                the first failure in time of a child or the body; with collect, if there were
+///                       several, multiple_errors; system_error(operation_aborted)
+///                       std::invalid_argument, thrown by the call itself: options.limit is 0
+template <class ExecutorOrContext, class Body, class Token>
+auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {
+  return detail::start_scope(detail::named_executor{detail::to_executor(ex)}, options,
+                             std::forward<Body>(body), token);
+}
+
+template <class Body, class Token>
+auto async_scope(group_options options, Body&& body, Token&& token) {
+  return detail::start_scope(detail::handlers_executor(), options, std::forward<Body>(body), token);
+}
+
+} // namespace bulkhead
+
+#endif
