@@ -11,11 +11,13 @@
 // All of Bulkhead that needs nothing but Boost's headers.
 
 #include <bulkhead/error.hpp>
+#include <bulkhead/map.hpp>
 #include <bulkhead/permit.hpp>
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
 #include <bulkhead/sizing.hpp>
 #include <bulkhead/stats.hpp>
+#include <bulkhead/task_group.hpp>
 #include <bulkhead/version.hpp>
 
 #endif

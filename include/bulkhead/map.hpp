@@ -8,8 +8,8 @@
 #ifndef BULKHEAD_MAP_HPP
 #define BULKHEAD_MAP_HPP
 
-#include <bulkhead/detail/group/each.hpp>
 #include <bulkhead/detail/group/driver.hpp>
+#include <bulkhead/detail/group/each.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/task_group.hpp>
 
@@ -23,12 +23,14 @@ namespace bulkhead {
 /// the results in the order of the elements.
 ///
 /// `f(element)` or `f(element, std::stop_token)` may return what a child of a task_group may be: an
-/// `awaitable<R>`, a deferred operation, or a plain R. Calls may happen on several threads at one time
-/// if the executor has several. The first failure cancels the calls in flight, and no more begin.
+/// `awaitable<R>`, a deferred operation, or a plain R. Calls may happen on several threads at one
+/// time if the executor has several. The first failure cancels the calls in flight, and no more
+/// begin.
 ///
-/// The range is taken as by std::views::all: an lvalue is referred to and must live until completion,
-/// an rvalue is moved in. It is pulled as slots get free, never further than `limit` elements ahead of
-/// what has ended, one element at a time, each dereferenced once and kept until its call has ended.
+/// The range is taken as by std::views::all: an lvalue is referred to and must live until
+/// completion, an rvalue is moved in. It is pulled as slots get free, never further than `limit`
+/// elements ahead of what has ended, one element at a time, each dereferenced once and kept until
+/// its call has ended.
 ///
 /// Runs on `ex` (an executor or an execution context), or, without it, on the handler's associated
 /// executor (which must exist).
@@ -41,7 +43,7 @@ namespace bulkhead {
 ///                       system_error(operation_aborted)
 ///                       std::invalid_argument, thrown by the call itself: limit is 0
 template <class ExecutorOrContext, std::ranges::input_range Range, class F, class Token>
-  requires std::ranges::viewable_range<Range>
+requires std::ranges::viewable_range<Range>
 auto async_map(ExecutorOrContext&& ex, Range&& range, std::size_t limit, F&& f, Token&& token) {
   return detail::start_map(detail::named_executor{detail::to_executor(ex)}, "async_map: limit",
                            std::views::all(std::forward<Range>(range)), limit, std::forward<F>(f),
@@ -49,7 +51,7 @@ auto async_map(ExecutorOrContext&& ex, Range&& range, std::size_t limit, F&& f, 
 }
 
 template <std::ranges::input_range Range, class F, class Token>
-  requires std::ranges::viewable_range<Range>
+requires std::ranges::viewable_range<Range>
 auto async_map(Range&& range, std::size_t limit, F&& f, Token&& token) {
   return detail::start_map(detail::handlers_executor(), "async_map: limit",
                            std::views::all(std::forward<Range>(range)), limit, std::forward<F>(f),
@@ -60,17 +62,16 @@ auto async_map(Range&& range, std::size_t limit, F&& f, Token&& token) {
 ///
 /// Completion signature  void(std::exception_ptr e)
 template <class ExecutorOrContext, std::ranges::input_range Range, class F, class Token>
-  requires std::ranges::viewable_range<Range>
+requires std::ranges::viewable_range<Range>
 auto async_for_each(ExecutorOrContext&& ex, Range&& range, std::size_t limit, F&& f,
                     Token&& token) {
-  return detail::start_for_each(detail::named_executor{detail::to_executor(ex)},
-                                "async_for_each: limit",
-                                std::views::all(std::forward<Range>(range)), limit,
-                                std::forward<F>(f), token);
+  return detail::start_for_each(
+      detail::named_executor{detail::to_executor(ex)}, "async_for_each: limit",
+      std::views::all(std::forward<Range>(range)), limit, std::forward<F>(f), token);
 }
 
 template <std::ranges::input_range Range, class F, class Token>
-  requires std::ranges::viewable_range<Range>
+requires std::ranges::viewable_range<Range>
 auto async_for_each(Range&& range, std::size_t limit, F&& f, Token&& token) {
   return detail::start_for_each(detail::handlers_executor(), "async_for_each: limit",
                                 std::views::all(std::forward<Range>(range)), limit,

@@ -37,7 +37,8 @@ struct pool_options {
   /// Worker threads, at least 1.
   std::size_t threads = available_parallelism();
 
-  /// Submissions that are admitted and have not started, at least 1. `unbounded` must be written out.
+  /// Submissions that are admitted and have not started, at least 1. `unbounded` must be written
+  /// out.
   std::size_t queue_limit = 4096;
 
   /// async_submit calls that may wait for room at one time.
@@ -60,10 +61,10 @@ enum class on_full {
 
 /// An execution context that owns worker threads, and admits work to them in bounded number.
 ///
-/// Work comes in by *submission*: try_submit(), submit(), async_submit(). Submissions are bounded by
-/// `queue_limit`, and can be refused, can wait for room and can be cancelled. Work that was admitted
-/// *continues* through the executor, which never refuses, because a coroutine that is half-way would
-/// be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
+/// Work comes in by *submission*: try_submit(), submit(), async_submit(). Submissions are bounded
+/// by `queue_limit`, and can be refused, can wait for room and can be cancelled. Work that was
+/// admitted *continues* through the executor, which never refuses, because a coroutine that is
+/// half-way would be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
 ///
 /// Timers, sockets, strands, co_spawn and spawn work on the pool. Its own workers poll for I/O; it
 /// starts no other thread. It is an io_context for that purpose only: whoever calls that base's
@@ -75,9 +76,9 @@ enum class on_full {
 ///
 /// Object lifetimes: ~pool() is stop() and join(); on one of its own workers it terminates the
 /// program with a message. Handlers that wait in the pool and belong to another execution context
-/// complete with `operation_aborted` then, those that would run on the pool are destroyed uninvoked.
-/// When such another context shuts down first, its handlers are destroyed uninvoked; a function that
-/// runs for one of them is asked to stop and waited for.
+/// complete with `operation_aborted` then, those that would run on the pool are destroyed
+/// uninvoked. When such another context shuts down first, its handlers are destroyed uninvoked; a
+/// function that runs for one of them is asked to stop and waited for.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for destroying).
 class pool : public asio::io_context {
@@ -110,9 +111,8 @@ public:
 
   /// Submits `f` if there is room and nobody waits for any. Never waits.
   ///
-  /// On false, `f` is untouched. Errors: what moving or copying `f` throws, and bad_alloc; nothing was
-  /// submitted then.
-  /// Complexity: O(1); no allocation if `f` takes at most 40 bytes.
+  /// On false, `f` is untouched. Errors: what moving or copying `f` throws, and bad_alloc; nothing
+  /// was submitted then. Complexity: O(1); no allocation if `f` takes at most 40 bytes.
   template <class F>
   [[nodiscard]] bool try_submit(F&& f) {
     check_function<F>();
@@ -121,7 +121,8 @@ public:
 
   /// Submits `f`; when the queue is full, does as `policy` says.
   ///
-  /// A blocked call stands in one line with the waiting async_submit calls, first come, first served.
+  /// A blocked call stands in one line with the waiting async_submit calls, first come, first
+  /// served.
   ///
   /// Errors (system_error)  closed          close() or stop() was called, also while waiting
   ///                        queue_full      policy is reject
@@ -130,25 +131,28 @@ public:
   template <class F>
   void submit(F&& f, on_full policy = on_full::block) {
     check_function<F>();
-    scheduler_->submit(std::forward<F>(f), policy == on_full::block  ? detail::when_full::wait
-                                           : policy == on_full::reject ? detail::when_full::refuse
-                                                                       : detail::when_full::run_here);
+    scheduler_->submit(std::forward<F>(f), policy == on_full::block ? detail::when_full::wait
+                                           : policy == on_full::reject
+                                               ? detail::when_full::refuse
+                                               : detail::when_full::run_here);
   }
 
   /// Submits `f`, waiting for room in FIFO order, and completes with its result.
   ///
-  /// `f` is called as `f(std::stop_token)` if that is possible, else as `f()`, once, on a worker, and
-  /// destroyed before the handler is invoked. Its result must be movable and default-constructible
-  /// and no reference. A coroutine is no function of this kind: give it to a task_group.
+  /// `f` is called as `f(std::stop_token)` if that is possible, else as `f()`, once, on a worker,
+  /// and destroyed before the handler is invoked. Its result must be movable and
+  /// default-constructible and no reference. A coroutine is no function of this kind: give it to a
+  /// task_group.
   ///
   /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
   /// Executor              the handler's, else the pool's; never from within this call
-  /// Cancellation          terminal, partial, total. Waiting or queued: f is dropped. Running: stop is
+  /// Cancellation          terminal, partial, total. Waiting or queued: f is dropped. Running: stop
+  /// is
   ///                       requested of f's std::stop_token, and f decides
   /// Errors                system_error(queue_full)   queue_limit and waiter_limit are reached
-  ///                       system_error(closed)       close() or stop() was called before f was queued
-  ///                       system_error(operation_aborted)   cancelled, or stop(), before f started
-  ///                       what f throws
+  ///                       system_error(closed)       close() or stop() was called before f was
+  ///                       queued system_error(operation_aborted)   cancelled, or stop(), before f
+  ///                       started what f throws
   /// Exception safety      strong: if this throws (bad_alloc), nothing was submitted
   /// Complexity            O(1), also to cancel
   template <class F, asio::completion_token_for<detail::submit_signature<F>> Token>

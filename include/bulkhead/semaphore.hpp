@@ -37,12 +37,13 @@ struct semaphore_options {
   std::string name{};
 };
 
-/// A weighted, first-in-first-out, asynchronous semaphore: at most `limit()` units are held at once.
+/// A weighted, first-in-first-out, asynchronous semaphore: at most `limit()` units are held at
+/// once.
 ///
 /// Units are *acquired* and *held* by a `permit`, which gives them back when it ends. Requests that
-/// do not fit *wait* in one queue. Nobody is overtaken: a small request behind a large one waits, so
-/// that the large one cannot starve, and try_acquire() refuses while anyone waits. A request that is
-/// cancelled at the head of the queue grants those behind it that now fit, at once.
+/// do not fit *wait* in one queue. Nobody is overtaken: a small request behind a large one waits,
+/// so that the large one cannot starve, and try_acquire() refuses while anyone waits. A request
+/// that is cancelled at the head of the queue grants those behind it that now fit, at once.
 ///
 /// Object lifetimes: destroying the semaphore completes its waiters with `operation_aborted`; when
 /// its executor's context shuts down first, their handlers are destroyed uninvoked. Permits may
@@ -63,14 +64,13 @@ public:
 
   /// A semaphore of `limit` units. 0 is a pause: everything waits until resize().
   basic_semaphore(const executor_type& ex, std::size_t limit, semaphore_options options = {})
-      : executor_(ex),
-        name_(std::move(options.name)),
+      : executor_(ex), name_(std::move(options.name)),
         core_(std::make_shared<detail::semaphore_core>(limit, options.max_waiters)) {
     core_->attach(detail::context_of(executor_));
   }
 
   template <class ExecutionContext>
-    requires std::derived_from<ExecutionContext, asio::execution_context>
+  requires std::derived_from<ExecutionContext, asio::execution_context>
   basic_semaphore(ExecutionContext& context, std::size_t limit, semaphore_options options = {})
       : basic_semaphore(executor_type(context.get_executor()), limit, std::move(options)) {}
 
@@ -119,8 +119,8 @@ public:
   template <asio::completion_token_for<void(error_code, permit)> Token =
                 asio::default_completion_token_t<executor_type>>
   auto async_acquire(std::size_t weight, Token&& token = Token()) {
-    return asio::async_initiate<Token, void(error_code, permit)>(
-        initiate_acquire(executor_, core_), token, weight);
+    return asio::async_initiate<Token, void(error_code, permit)>(initiate_acquire(executor_, core_),
+                                                                 token, weight);
   }
 
   /// async_acquire(1, token)
@@ -139,7 +139,8 @@ public:
   /// 0 pauses. With `limit` > 0, waiters heavier than that complete with `exceeds_limit`.
   void resize(std::size_t limit) { core_->resize(limit); }
 
-  /// Grants nothing more: waiters complete with `closed`, as do later calls. Held permits stay valid.
+  /// Grants nothing more: waiters complete with `closed`, as do later calls. Held permits stay
+  /// valid.
   void close() { core_->close(); }
 
   std::size_t limit() const noexcept { return core_->limit(); }
@@ -170,7 +171,8 @@ private:
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_; // once the operation is queued, this object may be gone
-      detail::begin_wait(slot, core, *op::create(handler_type(std::move(handler)), executor_, weight));
+      detail::begin_wait(slot, core,
+                         *op::create(handler_type(std::move(handler)), executor_, weight));
     }
 
   private:

@@ -17,6 +17,8 @@
 
 #include <bulkhead/impl/cgroup.ipp>
 #include <bulkhead/impl/error.ipp>
+#include <bulkhead/impl/gate.ipp>
+#include <bulkhead/impl/group_core.ipp>
 #include <bulkhead/impl/pool.ipp>
 #include <bulkhead/impl/scheduler.ipp>
 #include <bulkhead/impl/semaphore_core.ipp>

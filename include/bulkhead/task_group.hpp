@@ -63,8 +63,7 @@ inline std::shared_ptr<group_core> make_group(asio::any_io_executor ex, const gr
 }
 
 inline void require_limit(const char* name, std::size_t limit) {
-  if (limit == 0)
-    throw std::invalid_argument(std::string(name) + " must be at least 1 (got 0)");
+  if (limit == 0) throw std::invalid_argument(std::string(name) + " must be at least 1 (got 0)");
 }
 
 } // namespace detail
@@ -74,8 +73,8 @@ inline void require_limit(const char* name, std::size_t limit) {
 /// A *child* is an `awaitable<T>`, a deferred Asio operation, a callable that returns either, or a
 /// plain callable; a callable that takes a std::stop_token gets one. Children run on the group's
 /// executor. Each has its own cancellation slot, and whatever concerns it happens on an executor of
-/// its own over the group's, one step at a time: on a multi-threaded executor too, cancelling a child
-/// never races with the child. `this_coro::executor` of a child is that executor.
+/// its own over the group's, one step at a time: on a multi-threaded executor too, cancelling a
+/// child never races with the child. `this_coro::executor` of a child is that executor.
 ///
 /// A child *fails* by throwing, or, if it is an operation, by completing with an error. With
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
@@ -103,7 +102,7 @@ public:
   }
 
   template <class ExecutionContext>
-    requires std::derived_from<ExecutionContext, asio::execution_context>
+  requires std::derived_from<ExecutionContext, asio::execution_context>
   explicit task_group(ExecutionContext& context, group_options options = {})
       : task_group(executor_type(context.get_executor()), options) {}
 
@@ -141,7 +140,8 @@ public:
   /// Errors                closed              close() was called
   ///                       operation_aborted   this wait, or the group, was cancelled
   /// Complexity            O(1)
-  template <class Child, asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>
+  template <class Child,
+            asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>
   auto async_spawn(Child&& c, Token&& token = Token()) {
     return asio::async_initiate<Token, void(error_code)>(
         initiate_spawn(core_), token,
@@ -151,7 +151,8 @@ public:
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
   /// completes them.
   ///
-  /// Completion signature  void(std::exception_ptr e)   the first failure; with collect, if there were
+  /// Completion signature  void(std::exception_ptr e)   the first failure; with collect, if there
+  /// were
   ///                                                    several, multiple_errors
   /// Executor              the handler's, else get_executor(); never from within this call
   /// Cancellation          terminal, partial, total: abandons this wait, not the children
@@ -207,7 +208,8 @@ private:
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_; // once the operation is queued, this object may be gone
       detail::begin_wait(
-          slot, core, *op::create(handler_type(std::move(handler)), core->executor(), std::move(c)));
+          slot, core,
+          *op::create(handler_type(std::move(handler)), core->executor(), std::move(c)));
     }
 
   private:
@@ -258,8 +260,7 @@ public:
     return s;
   }
 
-  explicit scope(std::shared_ptr<group_core> core)
-      : driver<R...>(core), group_(std::move(core)) {}
+  explicit scope(std::shared_ptr<group_core> core) : driver<R...>(core), group_(std::move(core)) {}
 
 private:
   template <class Body>
@@ -311,8 +312,9 @@ struct scope_for<void> : std::type_identity<scope<>> {};
 template <class Body>
 struct scope_of_body {
   using result = std::invoke_result_t<Body&, task_group&>;
-  static_assert(is_coroutine<result>,
-                "the body of a scope is a callable that takes a task_group& and returns an awaitable");
+  static_assert(
+      is_coroutine<result>,
+      "the body of a scope is a callable that takes a task_group& and returns an awaitable");
   using type = typename scope_for<typename value_of<result>::type>::type;
 };
 
@@ -342,9 +344,10 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 
 /// Runs `body(task_group&)`, waits for every child that it spawned, and completes with its result.
 ///
-/// No child outlives the scope, whatever throws and whenever it is cancelled. A failing body cancels
-/// the children; with cancel_siblings, a failing child cancels the body. Cancelling the scope cancels
-/// body and children. The group's own cancel() cancels the children only, and is no error.
+/// No child outlives the scope, whatever throws and whenever it is cancelled. A failing body
+/// cancels the children; with cancel_siblings, a failing child cancels the body. Cancelling the
+/// scope cancels body and children. The group's own cancel() cancels the children only, and is no
+/// error.
 ///
 /// `body` returns an `awaitable<T>`, T void or default-constructible. The scope runs on `ex`, or,
 /// in the overload without it, on the handler's associated executor (which must exist): in a
@@ -354,7 +357,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// Executor              the handler's, else `ex`; never from within this call
 /// Cancellation          terminal, partial, total: forwarded to body and children; completes with
 ///                       operation_aborted when all have ended
-/// Errors                the first failure in time of a child or the body; with collect, if there were
+/// Errors                the first failure in time of a child or the body; with collect, if there
+/// were
 ///                       several, multiple_errors; system_error(operation_aborted)
 ///                       std::invalid_argument, thrown by the call itself: options.limit is 0
 template <class ExecutorOrContext, class Body, class Token>

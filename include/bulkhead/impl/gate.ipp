@@ -107,8 +107,7 @@ BULKHEAD_DECL void gate::discard() noexcept {
 BULKHEAD_DECL void gate::work_started() {
   std::lock_guard lock(mutex_);
   if (work_++ == 0)
-    tracked_.emplace(
-        boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
+    tracked_.emplace(boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
 }
 
 BULKHEAD_DECL void gate::work_finished() noexcept {

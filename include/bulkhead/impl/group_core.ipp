@@ -69,9 +69,7 @@ BULKHEAD_DECL void child::emit(boost::asio::cancellation_type type) {
 // --- group_core ---
 
 BULKHEAD_DECL group_core::group_core(boost::asio::any_io_executor ex, std::size_t limit, policy p)
-    : executor_(outside_gates(std::move(ex))),
-      context_(context_of(executor_)),
-      limit_(limit),
+    : executor_(outside_gates(std::move(ex))), context_(context_of(executor_)), limit_(limit),
       policy_(p) {}
 
 BULKHEAD_DECL group_core::~group_core() = default;
@@ -285,8 +283,7 @@ BULKHEAD_DECL void group_core::child_lost(child& c) noexcept {
     std::lock_guard lock(mutex_);
     dead_ = closed_ = cancelled_ = true;
     drop_pending(dropped);
-    if (errors_.empty())
-      errors_.push_back(to_exception_ptr(boost::asio::error::operation_aborted));
+    if (errors_.empty()) errors_.push_back(to_exception_ptr(boost::asio::error::operation_aborted));
     leave(c);
   }
   end_dropped(std::move(dropped), boost::asio::error::operation_aborted);

@@ -31,8 +31,8 @@ inline scheduler::options checked(pool_options&& o) {
 } // namespace detail
 
 BULKHEAD_DECL pool::pool(pool_options options)
-    : scheduler_(std::make_shared<detail::scheduler>(*this, *this,
-                                                     detail::checked(std::move(options)))) {
+    : scheduler_(
+          std::make_shared<detail::scheduler>(*this, *this, detail::checked(std::move(options)))) {
   try {
     scheduler_->start();
   } catch (...) {
@@ -41,11 +41,12 @@ BULKHEAD_DECL pool::pool(pool_options options)
   }
 }
 
-BULKHEAD_DECL pool::pool(std::size_t threads) : pool([&] {
-  pool_options o;
-  o.threads = threads;
-  return o;
-}()) {}
+BULKHEAD_DECL pool::pool(std::size_t threads)
+    : pool([&] {
+        pool_options o;
+        o.threads = threads;
+        return o;
+      }()) {}
 
 BULKHEAD_DECL pool::~pool() {
   if (scheduler_->running_in_this_thread()) {

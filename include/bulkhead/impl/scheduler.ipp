@@ -278,7 +278,8 @@ BULKHEAD_DECL void scheduler::leave_queue(submit_op& op) noexcept {
   forget(op);
 }
 
-/// Takes the operation `key` out before it has started. If it runs already, returns its stop source.
+/// Takes the operation `key` out before it has started. If it runs already, returns its stop
+/// source.
 BULKHEAD_DECL submit_op* scheduler::take(wait_key key, std::stop_source& running) noexcept {
   bool wake;
   submit_op* op;

@@ -162,9 +162,9 @@ BULKHEAD_DECL void semaphore_core::release(std::size_t n) {
   {
     std::lock_guard lock(mutex_);
     if (n > forgotten_)
-      throw std::invalid_argument("semaphore::release: n must be at most the " +
-                                  std::to_string(forgotten_) + " units held by forgotten permits (got " +
-                                  std::to_string(n) + ")");
+      throw std::invalid_argument(
+          "semaphore::release: n must be at most the " + std::to_string(forgotten_) +
+          " units held by forgotten permits (got " + std::to_string(n) + ")");
     forgotten_ -= n;
   }
   give_back(n, outcome::ignored);

@@ -33,7 +33,8 @@ template <class T, class Executor>
 inline constexpr bool is_coroutine<boost::asio::awaitable<T, Executor>> = true;
 
 template <class T>
-inline constexpr bool is_deferred_operation = boost::asio::is_deferred<std::remove_cvref_t<T>>::value;
+inline constexpr bool is_deferred_operation =
+    boost::asio::is_deferred<std::remove_cvref_t<T>>::value;
 
 /// A token that initiates nothing: with it an operation returns its completion signature.
 struct signature_probe {};
@@ -55,8 +56,9 @@ struct value_of : std::type_identity<R> {};
 template <class T, class Executor>
 struct value_of<boost::asio::awaitable<T, Executor>> : std::type_identity<T> {};
 template <class R>
-  requires is_deferred_operation<R>
-struct value_of<R> : value_of_signature<typename decltype(std::declval<R>()(signature_probe()))::type> {
+requires is_deferred_operation<R>
+struct value_of<R>
+    : value_of_signature<typename decltype(std::declval<R>()(signature_probe()))::type> {
 };
 
 template <class F>
@@ -107,8 +109,8 @@ public:
   }
 
   template <class T, class... U>
-    requires(!std::convertible_to<T, std::exception_ptr> && !std::convertible_to<T, error_code>)
-  void operator()(T&& value, U&&... more) {
+  requires(!std::convertible_to<T, std::exception_ptr> && !std::convertible_to<T, error_code>) void
+  operator()(T&& value, U&&... more) {
     finish(nullptr, std::forward<T>(value), std::forward<U>(more)...);
   }
 

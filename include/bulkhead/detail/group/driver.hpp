@@ -31,10 +31,10 @@ namespace bulkhead::detail {
 
 /// An operation that is a whole group: it starts children, and completes when all have ended.
 ///
-/// Its handler waits in `op_` until on_finished(), which the group calls when nothing runs any more.
-/// When the group's own context shuts down, the handler is destroyed in its turn, after the children
-/// that may use what it owns; only when the handler's context is another one and goes first, the
-/// handler must go at once.
+/// Its handler waits in `op_` until on_finished(), which the group calls when nothing runs any
+/// more. When the group's own context shuts down, the handler is destroyed in its turn, after the
+/// children that may use what it owns; only when the handler's context is another one and goes
+/// first, the handler must go at once.
 template <class... R>
 class driver : public group_driver,
                public shutdown_target,
@@ -142,7 +142,8 @@ struct handlers_executor {
     static_assert(
         std::is_same_v<boost::asio::associated_executor_t<Handler, boost::asio::system_executor>,
                        boost::asio::associated_executor_t<Handler, boost::asio::any_io_executor>>,
-        "the completion handler has no associated executor: pass one as the first argument, or bind "
+        "the completion handler has no associated executor: pass one as the first argument, or "
+        "bind "
         "one to the token with asio::bind_executor");
     return boost::asio::any_io_executor(
         boost::asio::get_associated_executor(handler, boost::asio::system_executor()));

@@ -64,8 +64,8 @@ private:
   stored stored_;
 };
 
-/// Calls f with an element, as an lvalue where f takes one, so that a coroutine may refer to it; with
-/// a stop_token where f takes that.
+/// Calls f with an element, as an lvalue where f takes one, so that a coroutine may refer to it;
+/// with a stop_token where f takes that.
 template <class F, class T>
 decltype(auto) call_with(F& f, T& value, [[maybe_unused]] std::stop_token stop) {
   if constexpr (std::invocable<F&, T&, std::stop_token>)
@@ -79,9 +79,8 @@ decltype(auto) call_with(F& f, T& value, [[maybe_unused]] std::stop_token stop) 
 }
 
 template <class View, class F>
-using call_result = decltype(call_with(std::declval<F&>(),
-                                       std::declval<typename element<View>::type&>(),
-                                       std::stop_token()));
+using call_result = decltype(call_with(
+    std::declval<F&>(), std::declval<typename element<View>::type&>(), std::stop_token()));
 
 /// The driver behind async_map() and async_for_each(): where a scope has its body, this has a pull.
 ///
@@ -247,7 +246,8 @@ private:
 };
 
 template <class View, class F>
-using map_value = std::remove_cvref_t<typename value_of<std::remove_cvref_t<call_result<View, F>>>::type>;
+using map_value =
+    std::remove_cvref_t<typename value_of<std::remove_cvref_t<call_result<View, F>>>::type>;
 
 template <class View, class F>
 struct each_for : std::type_identity<each<View, F, no_results>> {};
@@ -265,10 +265,11 @@ struct initiate_each {
 
   template <class Handler, class View, class F>
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
-    begin_driver(where, std::forward<Handler>(handler), [&](const boost::asio::any_io_executor& ex) {
-      return std::make_shared<Each>(make_group(ex, {.limit = limit}), std::move(view),
-                                    std::forward<F>(f));
-    });
+    begin_driver(where, std::forward<Handler>(handler),
+                 [&](const boost::asio::any_io_executor& ex) {
+                   return std::make_shared<Each>(make_group(ex, {.limit = limit}), std::move(view),
+                                                 std::forward<F>(f));
+                 });
   }
 };
 
@@ -282,14 +283,16 @@ auto start_each(Where where, const char* name, View view, std::size_t limit, F&&
 template <class Where, class View, class F, class Token>
 auto start_map(Where where, const char* name, View view, std::size_t limit, F&& f, Token& token) {
   using type = typename map_for<View, std::decay_t<F>>::type;
-  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f), token);
+  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f),
+                          token);
 }
 
 template <class Where, class View, class F, class Token>
 auto start_for_each(Where where, const char* name, View view, std::size_t limit, F&& f,
                     Token& token) {
   using type = typename each_for<View, std::decay_t<F>>::type;
-  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f), token);
+  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f),
+                          token);
 }
 
 } // namespace bulkhead::detail

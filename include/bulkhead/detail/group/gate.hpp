@@ -68,8 +68,8 @@ private:
 /// one another.
 ///
 /// A mutex guards the queue; `busy_` says that a drain is running or on its way to the inner
-/// executor. A drain runs up to `batch` functions and posts itself again if there are more. When the
-/// inner context is destroyed, the drain is destroyed uninvoked and takes the queue with it.
+/// executor. A drain runs up to `batch` functions and posts itself again if there are more. When
+/// the inner context is destroyed, the drain is destroyed uninvoked and takes the queue with it.
 class gate {
 public:
   explicit gate(const boost::asio::any_io_executor& inner);

@@ -58,8 +58,8 @@ public:
   /// Begins, inside the gate. What it starts ends in done(), once.
   virtual void start() = 0;
 
-  /// The end of the work, however it ended. Callable from anywhere: the rest follows in a later step
-  /// of the gate, when the frames that are on the stack now, and what they captured, are gone.
+  /// The end of the work, however it ended. Callable from anywhere: the rest follows in a later
+  /// step of the gate, when the frames that are on the stack now, and what they captured, are gone.
   void done(std::exception_ptr error) noexcept;
 
   /// The work was destroyed, not completed: its context is going.
@@ -111,8 +111,9 @@ protected:
 ///
 /// Children are `running_` (posted to their gates) or `pending_` (accepted, in the order in which
 /// they came, some with an async_spawn that waits). `settle` is the one function that lets pending
-/// children start and that notices the end; every path that ends a child, cancels or closes runs it.
-/// All of it happens under one mutex; starting, emitting, completing and destroying happen after it.
+/// children start and that notices the end; every path that ends a child, cancels or closes runs
+/// it. All of it happens under one mutex; starting, emitting, completing and destroying happen
+/// after it.
 ///
 /// A driver's own part (the body of a scope, the pulling of a map) counts as `body`: it keeps the
 /// group from finishing, and takes no slot.

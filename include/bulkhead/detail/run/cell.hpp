@@ -32,19 +32,19 @@ public:
   static constexpr std::size_t inline_size = 40;
 
   enum class kind : unsigned char {
-    continuation,   // work that was admitted before
-    submission,     // try_submit, submit
+    continuation,    // work that was admitted before
+    submission,      // try_submit, submit
     async_submission // async_submit: the function is in `op`
   };
 
   template <class F>
-  static constexpr bool fits_inline =
-      sizeof(F) <= inline_size && alignof(F) <= alignof(std::max_align_t);
+  static constexpr bool fits_inline = sizeof(F) <= inline_size &&
+                                      alignof(F) <= alignof(std::max_align_t);
 
   /// Whether building F here runs no code of the user's, so that it may be done under a lock.
   template <class F>
   static constexpr bool is_plain =
-      fits_inline<F> && std::is_trivially_copyable_v<F> && std::is_trivially_destructible_v<F>;
+      fits_inline<F>&& std::is_trivially_copyable_v<F>&& std::is_trivially_destructible_v<F>;
 
   kind what = kind::continuation;
   submit_op* op = nullptr;
@@ -65,7 +65,9 @@ public:
   bool has_function() const noexcept { return functions_ != nullptr; }
 
   /// Runs the function and destroys it. When it throws, it has been destroyed as well.
-  void run(const std::stop_source& stop) { std::exchange(functions_, nullptr)->run(storage_, stop); }
+  void run(const std::stop_source& stop) {
+    std::exchange(functions_, nullptr)->run(storage_, stop);
+  }
 
   /// Destroys the function without running it.
   void reset() noexcept {
@@ -92,11 +94,11 @@ private:
         F* f = std::launder(static_cast<F*>(storage));
         struct guard {
           F* f;
-          ~guard() { f->~F(); }
+          ~guard() { std::destroy_at(f); }
         } g{f};
         call(*f, stop);
       },
-      [](void* storage) noexcept { std::launder(static_cast<F*>(storage))->~F(); }};
+      [](void* storage) noexcept { std::destroy_at(std::launder(static_cast<F*>(storage))); }};
 
   template <class F, class Allocator>
   struct heap_node {

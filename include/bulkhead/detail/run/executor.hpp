@@ -56,7 +56,7 @@ public:
     if (latch_) latch_->release();
   }
 
-  void operator()() { std::move(*f_)(); }
+  void operator()() { std::move (*f_)(); }
 
 private:
   F* f_;
@@ -199,7 +199,7 @@ private:
   }
 
   template <class T, class U>
-  pool_executor with(T bits::* member, U value) const noexcept {
+  pool_executor with(T bits::*member, U value) const noexcept {
     bits b = bits_;
     b.*member = value;
     return pool_executor(scheduler_, b, allocator_);

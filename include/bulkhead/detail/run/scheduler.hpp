@@ -108,8 +108,8 @@ enum class when_full { refuse, run_here, wait };
 /// no cell waits while a worker sleeps. A busy worker polls once in `poll_interval` cells, so that
 /// I/O does not starve.
 ///
-/// **End.** close() refuses, stop() also drops what has not started, join() lets the workers go when
-/// no tracked work is left: no cell, no running function and no executor with outstanding_work
+/// **End.** close() refuses, stop() also drops what has not started, join() lets the workers go
+/// when no tracked work is left: no cell, no running function and no executor with outstanding_work
 /// tracked, which is what Asio's pending operations hold. The base class's stop() merely wakes
 /// everybody: a worker that finds the io_context stopped before its time restarts it.
 class scheduler final : public shutdown_target, public std::enable_shared_from_this<scheduler> {
@@ -145,7 +145,8 @@ public:
   template <class F>
   void submit(F&& f, when_full policy) {
     admission a;
-    if (cell* c = reserve_or_push(std::forward<F>(f), a, policy)) build_and_push(*c, std::forward<F>(f));
+    if (cell* c = reserve_or_push(std::forward<F>(f), a, policy))
+      build_and_push(*c, std::forward<F>(f));
     if (a == admission::admitted) return;
     if (a == admission::closed) throw_system_error(errc::closed);
     if (policy == when_full::refuse) throw_system_error(errc::queue_full);
@@ -327,10 +328,10 @@ private:
 
   mutable std::mutex mutex_;
   cell_slab slab_;
-  cells queue_;            // what may run, in order of arrival
-  cells line_;             // submissions waiting for room, in order of arrival
+  cells queue_; // what may run, in order of arrival
+  cells line_;  // submissions waiting for room, in order of arrival
   key_table<submit_op> keys_;
-  std::size_t queued_ = 0;  // admitted submissions that have not started; some not linked yet
+  std::size_t queued_ = 0; // admitted submissions that have not started; some not linked yet
   std::size_t running_ = 0;
   std::size_t blocked_ = 0; // threads in line_
   std::size_t live_ = 0;

@@ -34,8 +34,9 @@ namespace bulkhead::detail {
 template <class F>
 struct submit_result : std::invoke_result<F&> {};
 template <class F>
-  requires std::invocable<F&, std::stop_token>
-struct submit_result<F> : std::invoke_result<F&, std::stop_token> {};
+requires std::invocable<F&, std::stop_token>
+struct submit_result<F> : std::invoke_result<F&, std::stop_token> {
+};
 
 template <class R>
 struct submit_signature_of {
@@ -139,8 +140,9 @@ struct submit_waiter_for<F, void(std::exception_ptr, R...)> {
   using type = submit_waiter<F, R...>;
 
   static_assert((!std::is_reference_v<R> && ...), "the result of f must not be a reference");
-  static_assert((std::default_initializable<R> && ...),
-                "the result of f must be default-constructible: it is what arrives beside an error");
+  static_assert(
+      (std::default_initializable<R> && ...),
+      "the result of f must be default-constructible: it is what arrives beside an error");
   static_assert((std::move_constructible<R> && ...), "the result of f must be movable");
 };
 
@@ -195,8 +197,8 @@ public:
   template <class Handler>
   void operator()(Handler&& handler) const {
     using handler_type = std::decay_t<Handler>;
-    using op = waiting_operation<wait_set<error_code>::waiter, handler_type, Executor,
-                                 void(error_code)>;
+    using op =
+        waiting_operation<wait_set<error_code>::waiter, handler_type, Executor, void(error_code)>;
     auto slot = boost::asio::get_associated_cancellation_slot(handler);
     auto engine = scheduler_;
     begin_wait(slot, engine->drain_waiters(),

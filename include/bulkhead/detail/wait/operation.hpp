@@ -75,11 +75,11 @@ void complete_immediately(Handler handler, const Executor& ex, Args... args) {
   auto handler_ex = boost::asio::get_associated_executor(handler, ex);
 #if BOOST_ASIO_VERSION >= 102800
   auto immediate_ex = boost::asio::get_associated_immediate_executor(handler, handler_ex);
-  boost::asio::dispatch(immediate_ex, bound_handler<true, Handler, Args...>(std::move(handler),
-                                                                            std::move(args)...));
+  boost::asio::dispatch(
+      immediate_ex, bound_handler<true, Handler, Args...>(std::move(handler), std::move(args)...));
 #else
-  boost::asio::post(handler_ex, bound_handler<false, Handler, Args...>(std::move(handler),
-                                                                       std::move(args)...));
+  boost::asio::post(handler_ex,
+                    bound_handler<false, Handler, Args...>(std::move(handler), std::move(args)...));
 #endif
 }
 
@@ -138,9 +138,8 @@ template <class Waiter, class Handler, class Executor, class... Args>
 class waiting_operation<Waiter, Handler, Executor, void(Args...)> final : public Waiter {
   using base = operation<void(Args...)>;
   using handler_executor = boost::asio::associated_executor_t<Handler, Executor>;
-  using allocator =
-      typename std::allocator_traits<boost::asio::associated_allocator_t<Handler>>::
-          template rebind_alloc<waiting_operation>;
+  using allocator = typename std::allocator_traits<
+      boost::asio::associated_allocator_t<Handler>>::template rebind_alloc<waiting_operation>;
   using traits = std::allocator_traits<allocator>;
 
   // Owns an operation that has been given its results and is on its way to its executor.
@@ -170,8 +169,8 @@ public:
     allocator a(boost::asio::get_associated_allocator(handler));
     waiting_operation* op = traits::allocate(a, 1);
     try {
-      return ::new (static_cast<void*>(op)) waiting_operation(std::move(handler), ex,
-                                                std::forward<WaiterArgs>(args)...);
+      return ::new (static_cast<void*>(op))
+          waiting_operation(std::move(handler), ex, std::forward<WaiterArgs>(args)...);
     } catch (...) {
       traits::deallocate(a, op, 1);
       throw;
@@ -208,7 +207,8 @@ private:
     // The operation may be gone before post() returns. The I/O object's executor has done its part
     // by then: whoever joins that one must not have to wait until the handler's gets a turn.
     auto ex = op->handler_work_;
-    [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work = std::move(op->io_work_);
+    [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work =
+        std::move(op->io_work_);
     op->io_work_.reset();
     boost::asio::post(ex, carrier(op));
   }

@@ -37,11 +37,11 @@ protected:
 /// A weighted semaphore without tokens and executors: who may proceed, and in which order.
 ///
 /// One mutex, one queue, one predicate and one wake function. The predicate `may_proceed` is shared
-/// by those who try and those who wait, so nobody is overtaken: while anyone waits, only the head of
-/// the queue can be granted. `wake` runs on every path that may have freed the head, cancellation
-/// of a waiter included, and grants from the head on for as long as it fits. What it grants is
-/// collected under the lock and completed after it; a permit that was granted is never reported as
-/// aborted, because granting takes the wait out of `keys_`, where cancel() looks.
+/// by those who try and those who wait, so nobody is overtaken: while anyone waits, only the head
+/// of the queue can be granted. `wake` runs on every path that may have freed the head,
+/// cancellation of a waiter included, and grants from the head on for as long as it fits. What it
+/// grants is collected under the lock and completed after it; a permit that was granted is never
+/// reported as aborted, because granting takes the wait out of `keys_`, where cancel() looks.
 class semaphore_core final : public permit_source,
                              public shutdown_target,
                              public std::enable_shared_from_this<semaphore_core> {

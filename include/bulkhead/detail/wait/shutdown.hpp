@@ -93,8 +93,9 @@ private:
 template <class Executor>
 boost::asio::execution_context* context_of(const Executor& ex) noexcept {
   namespace execution = boost::asio::execution;
-  if constexpr (boost::asio::can_query<const Executor&,
-                                       execution::context_as_t<boost::asio::execution_context&>>::value) {
+  if constexpr (boost::asio::can_query<
+                    const Executor&,
+                    execution::context_as_t<boost::asio::execution_context&>>::value) {
     return std::addressof(
         boost::asio::query(ex, execution::context_as<boost::asio::execution_context&>));
   } else if constexpr (boost::asio::can_query<const Executor&, execution::context_t>::value) {

@@ -38,8 +38,8 @@ struct aborted {
 /// Operations that wait for one event and complete together: a drain, a join.
 ///
 /// The set knows nothing of the condition. Its owner adds a waiter first and looks at the condition
-/// afterwards, and takes all waiters in one step with finding the condition true; so none is missed,
-/// and none completes too early.
+/// afterwards, and takes all waiters in one step with finding the condition true; so none is
+/// missed, and none completes too early.
 ///
 /// `Result` is error_code or exception_ptr; the completion signature is `void(Result)`.
 template <class Result>
