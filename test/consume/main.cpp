@@ -5,13 +5,27 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-// What every consumer under test/consume builds.
+// What every consumer under test/consume builds: a permit, and a map over the pool.
 
 #include <bulkhead.hpp>
 
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/use_future.hpp>
+
 #include <iostream>
+#include <vector>
+
+namespace asio = boost::asio;
 
 int main() {
-  std::cout << "Bulkhead " BULKHEAD_VERSION_STRING " on " << bulkhead::available_parallelism()
-            << " threads: " << make_error_code(bulkhead::errc::closed).message() << "\n";
+  bulkhead::pool pool(2);
+  bulkhead::semaphore semaphore(pool, 1);
+  bulkhead::permit permit = semaphore.async_acquire(asio::use_future).get();
+
+  const std::vector<int> numbers{1, 2, 3};
+  auto doubled = [&](int n) { return pool.async_submit([n] { return 2 * n; }, asio::deferred); };
+  auto result = bulkhead::async_map(pool, numbers, 2, doubled, asio::use_future).get();
+
+  std::cout << "Bulkhead " BULKHEAD_VERSION_STRING "\n";
+  return permit && result == std::vector<int>{2, 4, 6} ? 0 : 1;
 }

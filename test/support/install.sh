@@ -20,7 +20,11 @@ compile() { "${CXX:-c++}" -std=c++20 -x c++ - "$@" 2>/dev/null; }
 missing() {
   local tool version
   for tool in cmake ninja b2; do command -v $tool >/dev/null || echo "$tool"; done
-  compile -fsyntax-only <<<'#include <coroutine>' || { echo "a C++20 compiler, g++ 12 or newer"; return; }
+  if ! compile -fsyntax-only <<<'#include <coroutine>'; then
+    echo "a C++20 compiler, g++ 12 or newer"
+    echo "Boost 1.81 or newer and OpenSSL's headers, as far as can be told without a compiler"
+    return
+  fi
   version=$(compile -E -P <<<$'#include <boost/version.hpp>\nBOOST_VERSION' | tail -n 1) || version=0
   if ((version == 0)); then
     echo "Boost 1.81 or newer"
