@@ -15,9 +15,11 @@
 #include <boost/asio/execution/context_as.hpp>
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/query.hpp>
+#include <boost/asio/system_context.hpp>
 
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
 // When an execution context shuts down, the handlers that would run on it must be destroyed, not
@@ -89,18 +91,22 @@ private:
   std::shared_ptr<shutdown_registry> registry_ = std::make_shared<shutdown_registry>();
 };
 
-/// The context behind an executor, or nullptr where it has none.
+/// The context behind an executor, or nullptr where it has none, or one that never shuts down: the
+/// system_context, whose threads a mere query would start.
 template <class Executor>
-boost::asio::execution_context* context_of(const Executor& ex) noexcept {
-  namespace execution = boost::asio::execution;
-  if constexpr (boost::asio::can_query<
-                    const Executor&,
-                    execution::context_as_t<boost::asio::execution_context&>>::value) {
-    return std::addressof(
-        boost::asio::query(ex, execution::context_as<boost::asio::execution_context&>));
-  } else if constexpr (boost::asio::can_query<const Executor&, execution::context_t>::value) {
-    return std::addressof(
-        static_cast<boost::asio::execution_context&>(boost::asio::query(ex, execution::context)));
+boost::asio::execution_context* context_of([[maybe_unused]] const Executor& ex) noexcept {
+  namespace asio = boost::asio;
+  using context = asio::execution::context_t;
+  using base_context = asio::execution::context_as_t<asio::execution_context&>;
+  if constexpr (asio::can_query<const Executor&, base_context>::value &&
+                !asio::can_query<const Executor&, context>::value) {
+    return std::addressof(asio::query(ex, base_context()));
+  } else if constexpr (asio::can_query<const Executor&, context>::value) {
+    using result = std::remove_cvref_t<decltype(asio::query(ex, context()))>;
+    if constexpr (std::is_same_v<result, asio::system_context>)
+      return nullptr;
+    else
+      return std::addressof(static_cast<asio::execution_context&>(asio::query(ex, context())));
   } else {
     return nullptr;
   }
