@@ -386,14 +386,21 @@ BULKHEAD_DECL void scheduler::run_worker(std::size_t index) noexcept {
                        (options_.name.substr(0, longest_name - number.size()) + number).c_str());
   current() = this;
   unsigned since_poll = 0;
+  unsigned yielded = 0;
   std::unique_lock lock(mutex_);
   while (!exit_) {
     bool wake = false;
     cell* c = next(wake);
     if (!c) {
-      sleep(lock);
+      if (yielded++ < yields_before_sleep) {
+        yield(lock);
+      } else {
+        sleep(lock);
+        yielded = 0;
+      }
       continue;
     }
+    yielded = 0;
     lock.unlock();
     if (wake) wake_one();
     const bool ok = run(*c);
@@ -476,6 +483,12 @@ BULKHEAD_DECL void scheduler::poll() noexcept {
   } catch (...) {
     report_exception(std::current_exception());
   }
+}
+
+BULKHEAD_DECL void scheduler::yield(std::unique_lock<std::mutex>& lock) noexcept {
+  lock.unlock();
+  std::this_thread::yield();
+  lock.lock();
 }
 
 BULKHEAD_DECL void scheduler::sleep(std::unique_lock<std::mutex>& lock) noexcept {

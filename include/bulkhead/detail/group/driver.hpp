@@ -90,6 +90,12 @@ protected:
 
   const std::shared_ptr<group_core>& core() const noexcept { return core_; }
 
+  /// Whether the operation was cancelled through its token's slot, with whatever type.
+  bool cancelled() const noexcept {
+    std::lock_guard lock(mutex_);
+    return cancelled_;
+  }
+
 private:
   static constexpr wait_key the_only_wait{0, 0};
 
@@ -128,7 +134,7 @@ private:
 
   const std::shared_ptr<group_core> core_;
   shutdown_subscription subscription_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   waiter* op_ = nullptr;
   bool cancelled_ = false; // through the token's slot
   bool dead_ = false;

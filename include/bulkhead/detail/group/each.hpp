@@ -158,7 +158,7 @@ private:
     try {
       if (!position_) position_.emplace(std::ranges::begin(view_));
       for (;; ++*position_) {
-        if (this->core()->ended() || *position_ == std::ranges::end(view_)) return finish(nullptr);
+        if (ended() || *position_ == std::ranges::end(view_)) return finish(nullptr);
         if (!take_slot()) return;
       }
     } catch (...) {
@@ -170,7 +170,7 @@ private:
   bool take_slot() {
     group_core& core = *this->core();
     if (!core.reserve_slot()) {
-      if (core.ended()) finish(nullptr);
+      if (ended()) finish(nullptr);
       return false;
     }
     gate_ptr<child> c;
@@ -184,6 +184,8 @@ private:
     core.spawn_reserved(std::move(c));
     return true;
   }
+
+  bool ended() const noexcept { return this->cancelled() || this->core()->ended(); }
 
   void finish(std::exception_ptr error) noexcept {
     if (std::exchange(exhausted_, true)) return;

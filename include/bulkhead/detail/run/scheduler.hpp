@@ -105,8 +105,9 @@ enum class when_full { refuse, run_here, wait };
 /// push wakes a sleeper by posting an empty function. `wakes_` counts those on their way; at most
 /// as many are as workers sleep. Such a function may be eaten by a busy worker that polls for I/O,
 /// hence the rule in next(): who takes a cell while others remain wakes the next sleeper. With it
-/// no cell waits while a worker sleeps. A busy worker polls once in `poll_interval` cells, so that
-/// I/O does not starve.
+/// no cell waits while a worker sleeps. Waking costs both sides a system call, so a worker yields a
+/// few times before it sleeps: under load the next cell is there by then. A busy worker polls once
+/// in `poll_interval` cells, so that I/O does not starve.
 ///
 /// **End.** close() refuses, stop() also drops what has not started, join() lets the workers go
 /// when no tracked work is left: no cell, no running function and no executor with outstanding_work
@@ -216,6 +217,7 @@ private:
   using ops = intrusive_list<submit_op>;
 
   static constexpr unsigned poll_interval = 61;
+  static constexpr unsigned yields_before_sleep = 8;
 
   static scheduler*& current() noexcept {
     static thread_local constinit scheduler* instance = nullptr;
@@ -308,6 +310,7 @@ private:
   bool run(cell& c) noexcept;
   void run_async(submit_op& op) noexcept;
   void count_end(bool ok) noexcept;
+  void yield(std::unique_lock<std::mutex>& lock) noexcept;
   void sleep(std::unique_lock<std::mutex>& lock) noexcept;
   void poll() noexcept;
   bool claim_wake() noexcept;
