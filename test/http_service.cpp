@@ -148,11 +148,12 @@ public:
     return receive();
   }
 
-  /// Whether the server closed the connection, or does so, without another byte.
+  /// Whether the server closes the connection without another byte. We then close it as well.
   bool is_closed() {
     error_code ec;
     char byte;
     const std::size_t n = socket_.read_some(asio::buffer(&byte, 1), ec);
+    socket_.close();
     return n == 0 && buffer_.size() == 0 &&
            (ec == asio::error::eof || ec == asio::error::connection_reset);
   }
@@ -550,7 +551,9 @@ BOOST_AUTO_TEST_CASE(sigterm_does_not_lose_the_listen_backlog) {
 
   s.terminate();
   check_digests(second.receive(), 1, "", 10);
+  BOOST_TEST(second.is_closed());
   check_digests(third.receive(), 2, "", 20);
+  BOOST_TEST(third.is_closed());
   half.check_answered_when_complete();
   const auto [exit_code, report] = s.wait();
   BOOST_TEST(exit_code == 0);

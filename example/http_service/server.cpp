@@ -34,6 +34,9 @@ constexpr auto first_request_grace = 200ms;
 /// How long we wait for the client to close, after we did.
 constexpr auto linger = 1s;
 
+/// Bytes of a request that are read before we look at it: the whole of it, mostly.
+constexpr std::size_t first_read = 4096;
+
 /// Whether what came is not HTTP, or too long. Otherwise the connection failed or ended.
 bool is_malformed(error_code ec) {
   return ec.category() == make_error_code(http::error{}).category() &&
@@ -106,7 +109,8 @@ asio::awaitable<void> server::accept_connections() {
 /// reset when the listener closes.
 void server::accept_backlog() {
   acceptor_.non_blocking(true);
-  for (error_code error;;) {
+  for (;;) {
+    error_code error;
     tcp::socket socket = acceptor_.accept(error);
     if (error) return;
     start_session(std::move(socket), {});
@@ -139,7 +143,7 @@ asio::awaitable<bool> server::request_arrives(connection& c) {
     c.stream.expires_after(options_.idle_timeout);
     idle_.insert(&c);
     const auto [error, n] =
-        co_await c.stream.async_read_some(c.buffer.prepare(options_.header_limit), use_tuple);
+        co_await c.stream.async_read_some(c.buffer.prepare(first_read), use_tuple);
     idle_.erase(&c);
     c.buffer.commit(n);
     if (error != asio::error::operation_aborted) co_return !error;
@@ -172,6 +176,7 @@ asio::awaitable<bool> server::serve_request(connection& c) {
     answer = explain_malformed(error);
   else
     answer = co_await service_.answer(parser.get());
+  answer.version(parser.get().version());
   answer.keep_alive(!error && parser.keep_alive() && !draining_);
   c.stream.expires_after(options_.read_timeout);
   co_await write(c.stream, answer, parser.get());

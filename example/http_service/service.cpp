@@ -10,12 +10,14 @@
 #include <bulkhead/map.hpp>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json.hpp>
 
 #include <algorithm>
+#include <iostream>
 #include <ranges>
 #include <stop_token>
 #include <string>
@@ -66,9 +68,37 @@ response failed(const std::exception_ptr& error) {
     std::rethrow_exception(error);
   } catch (const system_error& e) {
     if (e.code() == bulkhead::errc::queue_full) return over_capacity({});
-  } catch (const std::exception&) {
+  } catch (const std::exception& e) {
+    std::cerr << "http_service: " << e.what() << std::endl;
   }
   return reply(http::status::internal_server_error, "the request could not be processed");
+}
+
+json::object figures(const bulkhead::pool_stats& p) {
+  return {{"threads", p.threads},
+          {"idle", p.idle},
+          {"running", p.running},
+          {"queued", p.queued},
+          {"waiting", p.waiting},
+          {"submitted", p.submitted},
+          {"completed", p.completed},
+          {"failed", p.failed},
+          {"rejected", p.rejected},
+          {"cancelled", p.cancelled},
+          {"continuations", p.continuations}};
+}
+
+json::object figures(const bulkhead::semaphore& s) {
+  return {{"limit", s.limit()},
+          {"in_use", s.in_use()},
+          {"available", s.available()},
+          {"waiting", s.waiting()}};
+}
+
+json::object figures(const ledger& l) {
+  return {{"accepted", l.accepted},   {"ok", l.ok},   {"refused", l.refused},
+          {"timed_out", l.timed_out}, {"bad", l.bad}, {"failed", l.failed},
+          {"abandoned", l.abandoned}};
 }
 
 /// What is before the first `mark` and what is behind it.
@@ -128,12 +158,11 @@ asio::awaitable<response> service::process(const request& r, std::string_view qu
   const auto admitted = admission_.try_acquire(work.tasks);
   if (!admitted) co_return over_capacity(admitted.error().retry_after);
 
-  const auto hash = [&](std::size_t index) -> asio::awaitable<std::string> {
-    // Named, not written into the co_await expression, where g++ 12 destroys closures twice.
-    auto task = [&r, &work, index](std::stop_token stop) {
+  const auto hash = [&](std::size_t index) {
+    const auto task = [&r, &work, index](std::stop_token stop) {
       return digest(index, r.body(), work.bytes, stop);
     };
-    co_return co_await pool_.async_submit(task, asio::use_awaitable);
+    return pool_.async_submit(task, asio::deferred);
   };
 
   // Whichever ends first cancels the other and waits for it: past the deadline, tasks that are
@@ -160,32 +189,9 @@ response service::ready() const {
 }
 
 response service::stats() const {
-  const bulkhead::pool_stats p = pool_.stats();
-  return reply(http::status::ok, json::object{{"pool",
-                                               {{"threads", p.threads},
-                                                {"idle", p.idle},
-                                                {"running", p.running},
-                                                {"queued", p.queued},
-                                                {"waiting", p.waiting},
-                                                {"submitted", p.submitted},
-                                                {"completed", p.completed},
-                                                {"failed", p.failed},
-                                                {"rejected", p.rejected},
-                                                {"cancelled", p.cancelled},
-                                                {"continuations", p.continuations}}},
-                                              {"admission",
-                                               {{"limit", admission_.limit()},
-                                                {"in_use", admission_.in_use()},
-                                                {"available", admission_.available()},
-                                                {"waiting", admission_.waiting()}}},
-                                              {"requests",
-                                               {{"accepted", requests_.accepted},
-                                                {"ok", requests_.ok},
-                                                {"refused", requests_.refused},
-                                                {"timed_out", requests_.timed_out},
-                                                {"bad", requests_.bad},
-                                                {"failed", requests_.failed},
-                                                {"abandoned", requests_.abandoned}}}});
+  return reply(http::status::ok, json::object{{"pool", figures(pool_.stats())},
+                                              {"admission", figures(admission_)},
+                                              {"requests", figures(requests_)}});
 }
 
 asio::awaitable<void> service::end_drain() { co_await pool_.async_drain(asio::use_awaitable); }
