@@ -48,6 +48,13 @@ BULKHEAD_DECL void gate::enter(node& n, bool may_block) {
   schedule(may_block);
 }
 
+BULKHEAD_DECL void gate::enter_next(node& n) {
+  if (!running_in_this_thread()) return enter(n, false);
+  std::lock_guard lock(mutex_);
+  queue_.push_front(n);
+  ++turns_;
+}
+
 /// When the inner executor refuses, by throwing, the drain's destructor discards the queue.
 BULKHEAD_DECL void gate::schedule(bool may_block) {
   namespace execution = boost::asio::execution;
@@ -67,11 +74,16 @@ BULKHEAD_DECL void gate::drain() {
       g.leave_or_reschedule();
     }
   } const running(*this);
-  for (int i = 0; i != batch; ++i) {
+  {
+    std::lock_guard lock(mutex_);
+    turns_ = queue_.size();
+  }
+  for (;;) {
     node* n;
     {
       std::lock_guard lock(mutex_);
-      if (queue_.empty()) return;
+      if (turns_ == 0) return;
+      --turns_;
       n = &queue_.pop_front();
     }
     n->run();
@@ -81,6 +93,7 @@ BULKHEAD_DECL void gate::drain() {
 BULKHEAD_DECL void gate::leave_or_reschedule() {
   {
     std::lock_guard lock(mutex_);
+    turns_ = 0;
     if (queue_.empty()) {
       busy_ = false;
       return;

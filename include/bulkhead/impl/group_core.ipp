@@ -46,7 +46,7 @@ private:
 };
 
 BULKHEAD_DECL void child::done(std::exception_ptr error) noexcept {
-  push(step(*this, [error = std::move(error)](child& c) mutable { c.end(std::move(error)); }));
+  push_next(step(*this, [error = std::move(error)](child& c) mutable { c.end(std::move(error)); }));
 }
 
 BULKHEAD_DECL void child::end(std::exception_ptr error) noexcept {

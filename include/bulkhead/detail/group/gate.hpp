@@ -68,8 +68,10 @@ private:
 /// one another.
 ///
 /// A mutex guards the queue; `busy_` says that a drain is running or on its way to the inner
-/// executor. A drain runs up to `batch` functions and posts itself again if there are more. When
-/// the inner context is destroyed, the drain is destroyed uninvoked and takes the queue with it.
+/// executor. A drain runs what was queued when it began, `turns_` functions, and posts itself again
+/// for what came meanwhile, so that a function that posts lets others on the inner executor have
+/// their turn first. When the inner context is destroyed, the drain is destroyed uninvoked and
+/// takes the queue with it.
 class gate {
 public:
   explicit gate(const boost::asio::any_io_executor& inner);
@@ -88,6 +90,13 @@ public:
   template <class F>
   void push(F&& f, bool may_block = false) {
     enter(*function_node<std::decay_t<F>>::create(std::forward<F>(f)), may_block);
+  }
+
+  /// Runs `f` as soon as the function that is passing now has returned, without giving up its turn;
+  /// from outside the gate, as push().
+  template <class F>
+  void push_next(F&& f) {
+    enter_next(*function_node<std::decay_t<F>>::create(std::forward<F>(f)));
   }
 
   void work_started();
@@ -148,14 +157,13 @@ private:
 
   class drain_op;
 
-  static constexpr int batch = 64;
-
   static frame*& innermost() noexcept {
     static thread_local constinit frame* instance = nullptr;
     return instance;
   }
 
   void enter(node& n, bool may_block);
+  void enter_next(node& n);
   void schedule(bool may_block);
   void drain();
   void leave_or_reschedule();
@@ -166,6 +174,7 @@ private:
   std::mutex mutex_;
   intrusive_list<node> queue_;
   bool busy_ = false;
+  std::size_t turns_ = 0; // of the drain that runs
   std::size_t work_ = 0;
   std::optional<boost::asio::any_io_executor> tracked_;
 };
