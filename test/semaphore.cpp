@@ -1,0 +1,1201 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#include <bulkhead/semaphore.hpp>
+
+#include "support/allocators.hpp"
+#include "support/cancellation.hpp"
+#include "support/global_new.hpp"
+#include "support/run.hpp"
+#include "support/tokens.hpp"
+#include "support/tracker_executor.hpp"
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/bind_allocator.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/system_executor.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#if __has_include(<boost/asio/bind_immediate_executor.hpp>)
+#include <boost/asio/bind_immediate_executor.hpp>
+#endif
+
+#include <boost/test/unit_test.hpp>
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace asio = boost::asio;
+using bulkhead::errc;
+using bulkhead::error_code;
+using bulkhead::permit;
+using bulkhead::semaphore;
+using bulkhead::semaphore_options;
+using bulkhead::unbounded;
+
+static_assert(std::is_nothrow_move_constructible_v<semaphore>);
+static_assert(std::is_nothrow_move_assignable_v<semaphore>);
+static_assert(std::is_nothrow_destructible_v<semaphore>);
+static_assert(!std::is_copy_constructible_v<semaphore>);
+static_assert(!std::is_copy_assignable_v<semaphore>);
+static_assert(!std::is_default_constructible_v<semaphore>);
+static_assert(std::is_constructible_v<semaphore, asio::io_context&, std::size_t>);
+static_assert(std::is_constructible_v<semaphore, asio::any_io_executor, std::size_t>);
+static_assert(std::is_same_v<semaphore, bulkhead::basic_semaphore<>>);
+static_assert(std::is_same_v<semaphore::executor_type, asio::any_io_executor>);
+static_assert(std::is_same_v<
+              semaphore::rebind_executor<asio::io_context::executor_type>::other,
+              bulkhead::basic_semaphore<asio::io_context::executor_type>>);
+static_assert(noexcept(std::declval<const semaphore&>().get_executor()));
+static_assert(noexcept(std::declval<const semaphore&>().in_use()));
+static_assert(noexcept(std::declval<const semaphore&>().waiting()));
+static_assert(semaphore_options{}.max_waiters == unbounded);
+
+namespace {
+
+using test::poll;
+using test::run;
+
+// What one async_acquire came to.
+struct result {
+  int calls = 0;
+  error_code code;
+  permit held;
+};
+
+auto into(result& r) {
+  return [&r](error_code ec, permit p) {
+    ++r.calls;
+    r.code = ec;
+    r.held = std::move(p);
+  };
+}
+
+bool granted(const result& r) { return r.calls == 1 && !r.code && r.held; }
+bool pending(const result& r) { return r.calls == 0; }
+bool failed(const result& r, error_code ec) { return r.calls == 1 && r.code == ec && !r.held; }
+
+const error_code aborted = asio::error::operation_aborted;
+
+std::string message_of(auto f) {
+  try {
+    f();
+  } catch (const std::invalid_argument& e) {
+    return e.what();
+  }
+  return "no std::invalid_argument";
+}
+
+permit take(semaphore& s, std::size_t weight = 1) { return s.try_acquire(weight).value(); }
+
+} // namespace
+
+// --- counting -----------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(units_are_taken_and_given_back) {
+  asio::io_context io;
+  semaphore s(io, 5);
+  BOOST_TEST(s.limit() == 5u);
+  BOOST_TEST(s.available() == 5u);
+  permit a = take(s, 2);
+  permit b = take(s, 3);
+  BOOST_TEST(a.weight() == 2u);
+  BOOST_TEST(s.in_use() == 5u);
+  BOOST_TEST(s.available() == 0u);
+  a.release();
+  BOOST_TEST(s.in_use() == 3u);
+  BOOST_TEST(s.available() == 2u);
+  { permit c = std::move(b); }
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(try_acquire_takes_one_by_default) {
+  asio::io_context io;
+  semaphore s(io, 2);
+  auto r = s.try_acquire();
+  BOOST_TEST(r.has_value());
+  BOOST_TEST(s.in_use() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_try_acquire_says_queue_full_and_does_not_know_when) {
+  asio::io_context io;
+  semaphore s(io, 2);
+  permit p = take(s, 1);
+  auto r = s.try_acquire(2);
+  BOOST_REQUIRE(r.has_error());
+  BOOST_TEST((r.error().code == errc::queue_full));
+  BOOST_TEST((r.error().retry_after == std::chrono::nanoseconds(0)));
+  BOOST_TEST(!r.error().stage.empty());
+  BOOST_TEST(s.in_use() == 1u);
+  BOOST_CHECK_EXCEPTION((void)r.value(), bulkhead::system_error,
+                        [](const auto& e) { return e.code() == errc::queue_full; });
+}
+
+BOOST_AUTO_TEST_CASE(a_weight_of_the_whole_limit_fits) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  BOOST_TEST(s.try_acquire(3).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(weights_near_the_largest_number_do_not_overflow) {
+  asio::io_context io;
+  semaphore s(io, unbounded);
+  permit p = take(s, unbounded - 1);
+  BOOST_TEST((s.try_acquire(2).error().code == errc::queue_full));
+  permit q = take(s, 1);
+  BOOST_TEST(s.available() == 0u);
+  BOOST_TEST((s.try_acquire(unbounded).error().code == errc::queue_full));
+  p.release();
+  q.release();
+  BOOST_TEST(take(s, unbounded).weight() == unbounded);
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(more_than_the_limit_fails_at_once) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  permit p = take(s, 3);
+  BOOST_TEST((s.try_acquire(4).error().code == errc::exceeds_limit));
+  result r;
+  s.async_acquire(4, into(r));
+  poll(io);
+  BOOST_TEST(failed(r, errc::exceeds_limit));
+  BOOST_TEST(s.waiting() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(async_acquire_without_a_weight_takes_one) {
+  asio::io_context io;
+  semaphore s(io, 2);
+  result r;
+  s.async_acquire(into(r));
+  run(io);
+  BOOST_TEST(granted(r));
+  BOOST_TEST(r.held.weight() == 1u);
+}
+
+// --- order --------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(waiters_are_granted_in_the_order_in_which_they_came) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit p = take(s);
+  std::vector<int> order;
+  for (int i = 0; i != 100; ++i)
+    s.async_acquire(1, [&, i](error_code ec, permit) {
+      BOOST_TEST(!ec);
+      order.push_back(i);
+    });
+  BOOST_TEST(s.waiting() == 100u);
+  p.release();
+  run(io);
+  BOOST_TEST(order.size() == 100u);
+  BOOST_TEST(std::is_sorted(order.begin(), order.end()));
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(try_acquire_never_overtakes_a_waiter) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  permit p = take(s, 2);
+  result big;
+  s.async_acquire(3, into(big));
+  BOOST_TEST(s.available() == 1u);
+  BOOST_TEST((s.try_acquire(1).error().code == errc::queue_full));
+  BOOST_TEST((s.try_acquire(0).error().code == errc::queue_full));
+  p.release();
+  run(io);
+  BOOST_TEST(granted(big));
+}
+
+BOOST_AUTO_TEST_CASE(async_acquire_never_overtakes_a_waiter) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  permit p = take(s, 2);
+  result big, small;
+  s.async_acquire(3, into(big));
+  s.async_acquire(1, into(small));
+  poll(io);
+  BOOST_TEST(pending(small));
+  p.release();
+  poll(io);
+  BOOST_TEST(granted(big));
+  BOOST_TEST(pending(small));
+  big.held.release();
+  run(io);
+  BOOST_TEST(granted(small));
+}
+
+BOOST_AUTO_TEST_CASE(large_acquire_does_not_starve) {
+  asio::io_context io;
+  semaphore s(io, 4);
+  std::vector<permit> held;
+  for (int i = 0; i != 4; ++i) held.push_back(take(s));
+  result large;
+  s.async_acquire(4, into(large));
+  // Small requests come all the time, and small units are given back one by one.
+  std::vector<result> small(20);
+  for (std::size_t i = 0; i != small.size(); ++i) {
+    s.async_acquire(1, into(small[i]));
+    if (i < held.size()) held[i].release();
+    poll(io);
+    if (i < 3) BOOST_TEST(pending(small[i]));
+  }
+  BOOST_TEST(granted(large));
+  for (auto& r : small) BOOST_TEST(pending(r));
+  large.held.release();
+  poll(io);
+  BOOST_TEST(granted(small[0]));
+  BOOST_TEST(granted(small[3]));
+  BOOST_TEST(pending(small[4]));
+}
+
+BOOST_AUTO_TEST_CASE(one_release_grants_all_that_fit) {
+  asio::io_context io;
+  semaphore s(io, 5);
+  permit p = take(s, 5);
+  result a, b, c, d;
+  s.async_acquire(2, into(a));
+  s.async_acquire(2, into(b));
+  s.async_acquire(2, into(c));
+  s.async_acquire(1, into(d));
+  p.release();
+  poll(io);
+  BOOST_TEST(granted(a));
+  BOOST_TEST(granted(b));
+  BOOST_TEST(pending(c));
+  BOOST_TEST(pending(d));
+  BOOST_TEST(s.in_use() == 4u);
+}
+
+BOOST_AUTO_TEST_CASE(cancelled_head_grants_smaller_waiters) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  permit p = take(s, 2);
+  asio::cancellation_signal signal;
+  result head, small, also, last;
+  s.async_acquire(3, asio::bind_cancellation_slot(signal.slot(), into(head)));
+  s.async_acquire(1, into(small));
+  s.async_acquire(0, into(also));
+  s.async_acquire(1, into(last));
+  signal.emit(asio::cancellation_type::total);
+  BOOST_TEST(s.waiting() == 1u); // at once: not only when the aborted handler has run
+  BOOST_TEST(s.in_use() == 3u);
+  poll(io);
+  BOOST_TEST(failed(head, aborted));
+  BOOST_TEST(granted(small));
+  BOOST_TEST(granted(also));
+  BOOST_TEST(pending(last));
+}
+
+BOOST_AUTO_TEST_CASE(a_cancelled_waiter_in_the_middle_changes_nothing_for_the_others) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit p = take(s);
+  asio::cancellation_signal signal;
+  result a, b, c;
+  s.async_acquire(1, into(a));
+  s.async_acquire(1, asio::bind_cancellation_slot(signal.slot(), into(b)));
+  s.async_acquire(1, into(c));
+  signal.emit(asio::cancellation_type::terminal);
+  poll(io);
+  BOOST_TEST(failed(b, aborted));
+  BOOST_TEST(pending(a));
+  p.release();
+  poll(io);
+  BOOST_TEST(granted(a));
+  BOOST_TEST(pending(c));
+  a.held.release();
+  poll(io);
+  BOOST_TEST(granted(c));
+}
+
+BOOST_AUTO_TEST_CASE(weight_zero_waits_its_turn_and_its_permit_is_true) {
+  asio::io_context io;
+  semaphore s(io, 2);
+  permit p = take(s, 2);
+  result big, zero;
+  s.async_acquire(1, into(big));
+  s.async_acquire(0, into(zero));
+  poll(io);
+  BOOST_TEST(pending(zero));
+  BOOST_TEST(s.waiting() == 2u);
+  p.release();
+  run(io);
+  BOOST_TEST(granted(big));
+  BOOST_TEST(granted(zero));
+  BOOST_TEST(zero.held.weight() == 0u);
+  BOOST_TEST(s.in_use() == 1u);
+  zero.held.release();
+  BOOST_TEST(s.in_use() == 1u);
+  BOOST_TEST(static_cast<bool>(take(s, 0)));
+}
+
+BOOST_AUTO_TEST_CASE(ten_thousand_waiters_of_one_release_do_not_recurse_and_run_in_order) {
+  constexpr int n = 10'000;
+  asio::io_context io;
+  semaphore s(io, n);
+  permit all = take(s, n);
+  int depth = 0, deepest = 0;
+  bool releasing = false;
+  std::vector<int> order;
+  for (int i = 0; i != n; ++i)
+    s.async_acquire(1, [&, i](error_code ec, permit p) {
+      deepest = std::max(deepest, ++depth);
+      BOOST_REQUIRE(!ec);
+      BOOST_REQUIRE(!releasing);
+      order.push_back(i);
+      p.release();
+      --depth;
+    });
+  releasing = true;
+  all.release();
+  releasing = false;
+  BOOST_TEST(s.waiting() == 0u);
+  run(io);
+  BOOST_TEST(deepest == 1);
+  BOOST_TEST(order.size() == static_cast<std::size_t>(n));
+  BOOST_TEST(std::is_sorted(order.begin(), order.end()));
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_chain_of_ten_thousand_releases_inside_handlers_does_not_recurse) {
+  constexpr int n = 10'000;
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit one = take(s);
+  int depth = 0, deepest = 0, calls = 0;
+  for (int i = 0; i != n; ++i)
+    s.async_acquire(1, [&, i](error_code, permit p) {
+      deepest = std::max(deepest, ++depth);
+      BOOST_REQUIRE(calls == i);
+      ++calls;
+      p.release(); // grants the next one
+      --depth;
+    });
+  one.release();
+  run(io);
+  BOOST_TEST(calls == n);
+  BOOST_TEST(deepest == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_may_acquire_again) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  int rounds = 0;
+  struct again {
+    semaphore& s;
+    int& rounds;
+    void operator()(error_code ec, permit p) {
+      BOOST_REQUIRE(!ec);
+      if (++rounds == 1000) return;
+      s.async_acquire(1, again{s, rounds});
+      BOOST_TEST(s.waiting() == 1u); // p is still held
+      p.release();
+    }
+  };
+  s.async_acquire(1, again{s, rounds});
+  run(io);
+  BOOST_TEST(rounds == 1000);
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+// --- bounds, pause, close -----------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(max_waiters_bounds_the_queue_exactly) {
+  asio::io_context io;
+  semaphore s(io, 1, semaphore_options{.max_waiters = 2});
+  permit p = take(s);
+  result a, b, refused, later;
+  asio::cancellation_signal signal;
+  s.async_acquire(1, asio::bind_cancellation_slot(signal.slot(), into(a)));
+  s.async_acquire(1, into(b));
+  s.async_acquire(1, into(refused));
+  poll(io);
+  BOOST_TEST(failed(refused, errc::queue_full));
+  BOOST_TEST(s.waiting() == 2u);
+  signal.emit(asio::cancellation_type::terminal);
+  s.async_acquire(1, into(later)); // in the place of the cancelled one
+  poll(io);
+  BOOST_TEST(pending(later));
+  p.release();
+  poll(io);
+  b.held.release();
+  poll(io);
+  BOOST_TEST(granted(later));
+}
+
+BOOST_AUTO_TEST_CASE(without_waiters_allowed_what_fits_is_granted_all_the_same) {
+  asio::io_context io;
+  semaphore s(io, 1, semaphore_options{.max_waiters = 0});
+  result a, b;
+  s.async_acquire(1, into(a));
+  poll(io);
+  BOOST_TEST(granted(a));
+  s.async_acquire(1, into(b));
+  poll(io);
+  BOOST_TEST(failed(b, errc::queue_full));
+}
+
+BOOST_AUTO_TEST_CASE(limit_zero_pauses_everything) {
+  asio::io_context io;
+  semaphore s(io, 0);
+  BOOST_TEST(s.limit() == 0u);
+  BOOST_TEST(s.available() == 0u);
+  BOOST_TEST((s.try_acquire(1).error().code == errc::queue_full));
+  BOOST_TEST((s.try_acquire(0).error().code == errc::queue_full));
+  result none, one, many;
+  s.async_acquire(0, into(none));
+  s.async_acquire(1, into(one));
+  s.async_acquire(1'000'000, into(many));
+  poll(io);
+  BOOST_TEST(pending(none));
+  BOOST_TEST(pending(one));
+  BOOST_TEST(pending(many));
+  BOOST_TEST(s.waiting() == 3u);
+  s.close();
+  run(io);
+  BOOST_TEST(failed(none, errc::closed));
+  BOOST_TEST(failed(one, errc::closed));
+  BOOST_TEST(failed(many, errc::closed));
+}
+
+BOOST_AUTO_TEST_CASE(close_ends_the_waits_and_leaves_permits_alone) {
+  asio::io_context io;
+  semaphore s(io, 2);
+  permit p = take(s, 2);
+  result a, b, later;
+  s.async_acquire(1, into(a));
+  s.async_acquire(2, into(b));
+  s.close();
+  BOOST_TEST(s.waiting() == 0u);
+  BOOST_TEST(pending(a)); // posted, not called
+  run(io);
+  BOOST_TEST(failed(a, errc::closed));
+  BOOST_TEST(failed(b, errc::closed));
+  BOOST_TEST(static_cast<bool>(p));
+  BOOST_TEST(s.in_use() == 2u);
+  p.release();
+  BOOST_TEST(s.in_use() == 0u);
+  BOOST_TEST((s.try_acquire(1).error().code == errc::closed));
+  s.async_acquire(1, into(later));
+  run(io);
+  BOOST_TEST(failed(later, errc::closed));
+  s.close();
+}
+
+BOOST_AUTO_TEST_CASE(a_permit_granted_before_close_is_delivered) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit p = take(s);
+  result r;
+  s.async_acquire(1, into(r));
+  p.release();
+  s.close();
+  run(io);
+  BOOST_TEST(granted(r));
+}
+
+BOOST_AUTO_TEST_CASE(closed_is_reported_before_exceeds_limit_and_queue_full) {
+  asio::io_context io;
+  semaphore s(io, 1, semaphore_options{.max_waiters = 0});
+  s.close();
+  result r;
+  s.async_acquire(2, into(r));
+  run(io);
+  BOOST_TEST(failed(r, errc::closed));
+  BOOST_TEST((s.try_acquire(2).error().code == errc::closed));
+}
+
+// --- forgotten permits --------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(forgotten_units_come_back_through_release) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  take(s, 2).forget();
+  BOOST_TEST(s.in_use() == 2u);
+  result r;
+  s.async_acquire(3, into(r));
+  s.release(1);
+  BOOST_TEST(s.in_use() == 1u);
+  poll(io);
+  BOOST_TEST(pending(r));
+  s.release(1);
+  poll(io);
+  BOOST_TEST(granted(r));
+}
+
+BOOST_AUTO_TEST_CASE(releasing_more_than_is_forgotten_is_an_error_that_changes_nothing) {
+  asio::io_context io;
+  semaphore s(io, 5);
+  permit held = take(s, 2); // a permit's units are not for release() to give back
+  take(s, 1).forget();
+  const std::string message = message_of([&] { s.release(2); });
+  BOOST_TEST(message.find("release") != std::string::npos, message);
+  BOOST_TEST(message.find("got 2") != std::string::npos, message);
+  BOOST_TEST(s.in_use() == 3u);
+  BOOST_CHECK_THROW(s.release(unbounded), std::invalid_argument);
+  BOOST_TEST(s.in_use() == 3u);
+  s.release(1);
+  s.release(0);
+  BOOST_TEST(s.in_use() == 2u);
+  BOOST_CHECK_THROW(s.release(1), std::invalid_argument);
+  held.release();
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_part_of_a_permit_can_be_given_back) {
+  asio::io_context io;
+  semaphore s(io, 3);
+  permit p = take(s, 3);
+  result r;
+  s.async_acquire(2, into(r));
+  (void)p.split(1);
+  poll(io);
+  BOOST_TEST(pending(r));
+  (void)p.split(1);
+  poll(io);
+  BOOST_TEST(granted(r));
+  BOOST_TEST(p.weight() == 1u);
+}
+
+// --- lifetimes ----------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(destruction_aborts_the_waiters) {
+  asio::io_context io;
+  std::optional<semaphore> s(std::in_place, io, 1);
+  permit p = take(*s);
+  result a, b;
+  s->async_acquire(1, into(a));
+  s->async_acquire(1, into(b));
+  s.reset();
+  BOOST_TEST(pending(a)); // posted, not called
+  run(io);
+  BOOST_TEST(failed(a, aborted));
+  BOOST_TEST(failed(b, aborted));
+  p.release();
+}
+
+BOOST_AUTO_TEST_CASE(a_permit_granted_before_the_destruction_is_delivered) {
+  asio::io_context io;
+  std::optional<semaphore> s(std::in_place, io, 1);
+  result r;
+  s->async_acquire(1, into(r));
+  s.reset();
+  run(io);
+  BOOST_TEST(granted(r));
+  r.held.release();
+}
+
+BOOST_AUTO_TEST_CASE(a_permit_outlives_its_semaphore_and_its_context) {
+  permit p;
+  {
+    asio::io_context io;
+    semaphore s(io, 2);
+    p = take(s, 2);
+  }
+  BOOST_TEST(static_cast<bool>(p));
+  BOOST_TEST(p.weight() == 2u);
+  permit q = p.split(1);
+  p.merge(std::move(q));
+  p.release();
+  BOOST_TEST(!p);
+}
+
+BOOST_AUTO_TEST_CASE(a_semaphore_outlives_its_context) {
+  std::atomic<int> alive{0};
+  int calls = 0;
+  std::optional<asio::io_context> io(std::in_place);
+  semaphore s(io->get_executor(), 1);
+  permit p = take(s);
+  for (int i = 0; i != 3; ++i)
+    s.async_acquire(1, [&calls, l = test::live(alive)](error_code, permit) { ++calls; });
+  BOOST_TEST(alive == 3);
+  io.reset();
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(s.waiting() == 0u);
+  p.release();
+  BOOST_TEST(s.in_use() == 0u);
+  s.close();
+}
+
+BOOST_AUTO_TEST_CASE(shutdown_of_the_semaphores_context_destroys_handlers_of_another) {
+  std::atomic<int> alive{0};
+  int calls = 0;
+  asio::io_context handlers;
+  std::optional<asio::io_context> home(std::in_place);
+  semaphore s(home->get_executor(), 1);
+  permit p = take(s);
+  s.async_acquire(1, asio::bind_executor(handlers, [&calls, l = test::live(alive)](
+                                                       error_code, permit) { ++calls; }));
+  home.reset();
+  p.release();
+  run(handlers); // its work is gone as well
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+}
+
+BOOST_AUTO_TEST_CASE(shutdown_of_a_handlers_context_destroys_that_handler_and_grants_the_next) {
+  std::atomic<int> alive{0};
+  int calls = 0;
+  asio::io_context home;
+  std::optional<asio::io_context> handlers(std::in_place);
+  semaphore s(home, 3);
+  permit p = take(s, 2);
+  s.async_acquire(3, asio::bind_executor(*handlers, [&calls, l = test::live(alive)](
+                                                        error_code, permit) { ++calls; }));
+  result next;
+  s.async_acquire(1, into(next));
+  handlers.reset();
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+  run(home);
+  BOOST_TEST(granted(next));
+  BOOST_TEST(s.waiting() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(two_contexts_end_in_either_order) {
+  for (bool home_first : {true, false}) {
+    std::atomic<int> alive{0};
+    int calls = 0;
+    std::optional<asio::io_context> home(std::in_place);
+    std::optional<asio::io_context> handlers(std::in_place);
+    std::optional<semaphore> s(std::in_place, home->get_executor(), 1);
+    permit p = take(*s);
+    for (int i = 0; i != 3; ++i) {
+      s->async_acquire(1, [&calls, l = test::live(alive)](error_code, permit) { ++calls; });
+      s->async_acquire(1, asio::bind_executor(*handlers, [&calls, l = test::live(alive)](
+                                                             error_code, permit) { ++calls; }));
+    }
+    (home_first ? home : handlers).reset();
+    (home_first ? handlers : home).reset();
+    BOOST_TEST(alive == 0);
+    BOOST_TEST(calls == 0);
+    BOOST_TEST(s->waiting() == 0u);
+    s.reset();
+    p.release();
+  }
+}
+
+BOOST_AUTO_TEST_CASE(granted_permits_on_their_way_come_back_when_their_context_ends) {
+  asio::io_context home;
+  std::optional<asio::io_context> handlers(std::in_place);
+  semaphore s(home, 2);
+  permit p = take(s);
+  int calls = 0;
+  auto count = asio::bind_executor(*handlers, [&](error_code, permit) { ++calls; });
+  s.async_acquire(1, count); // at once
+  s.async_acquire(1, count); // waits
+  p.release();
+  BOOST_TEST(s.in_use() == 2u);
+  handlers.reset();
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_semaphore_that_its_own_waiting_handler_owns_ends_with_the_context) {
+  std::optional<asio::io_context> io(std::in_place);
+  auto s = std::make_shared<semaphore>(*io, 1);
+  std::weak_ptr<semaphore> watch = s;
+  permit p = take(*s);
+  s->async_acquire(1, [s](error_code, permit) {});
+  s.reset();
+  BOOST_TEST(!watch.expired());
+  io.reset();
+  BOOST_TEST(watch.expired());
+  p.release();
+}
+
+BOOST_AUTO_TEST_CASE(a_destroyed_handler_may_hold_a_permit_of_the_same_semaphore) {
+  // The permit gives back while the semaphore ends its waits: no lock may be held then.
+  asio::io_context home;
+  std::optional<asio::io_context> handlers(std::in_place);
+  semaphore s(home, 2);
+  permit a = take(s), b = take(s);
+  result last;
+  s.async_acquire(1, asio::bind_executor(*handlers, [a = std::move(a)](error_code, permit) {}));
+  s.async_acquire(2, into(last));
+  handlers.reset();
+  b.release();
+  run(home);
+  BOOST_TEST(granted(last));
+}
+
+BOOST_AUTO_TEST_CASE(moving_a_semaphore_keeps_its_waiters) {
+  asio::io_context io;
+  semaphore a(io, 1);
+  permit p = take(a);
+  result r;
+  a.async_acquire(1, into(r));
+  semaphore b(std::move(a));
+  BOOST_TEST(b.waiting() == 1u);
+  p.release();
+  run(io);
+  BOOST_TEST(granted(r));
+  BOOST_TEST(b.in_use() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(move_assignment_aborts_the_waiters_of_the_old_value) {
+  asio::io_context io;
+  semaphore a(io, 1), b(io, 2);
+  permit p = take(a), q = take(b, 2);
+  result of_a, of_b;
+  a.async_acquire(1, into(of_a));
+  b.async_acquire(1, into(of_b));
+  b = std::move(a);
+  poll(io);
+  BOOST_TEST(failed(of_b, aborted));
+  BOOST_TEST(pending(of_a));
+  BOOST_TEST(b.limit() == 1u);
+  p.release();
+  run(io);
+  BOOST_TEST(granted(of_a));
+}
+
+BOOST_AUTO_TEST_CASE(a_waiting_acquire_is_work_for_both_executors) {
+  asio::io_context home, handlers;
+  semaphore s(home, 1);
+  permit p = take(s);
+  result r;
+  s.async_acquire(1, asio::bind_executor(handlers, into(r)));
+  BOOST_TEST(home.poll() == 0u);
+  BOOST_TEST(!home.stopped());
+  BOOST_TEST(handlers.poll() == 0u);
+  BOOST_TEST(!handlers.stopped());
+  p.release();
+  run(handlers);
+  BOOST_TEST(granted(r));
+  BOOST_TEST(home.poll() == 0u);
+  BOOST_TEST(home.stopped());
+}
+
+// --- tokens, executors, allocators, cancellation ------------------------------------------------
+
+namespace {
+
+// async_acquire(2) on a semaphore of 3 units, of which `held` are taken until proceed().
+struct acquire_fixture {
+  test::background object;
+  test::tracker_executor<asio::io_context::executor_type> executor{test::object_id,
+                                                                   object.context().get_executor()};
+  std::optional<semaphore> s;
+  permit held;
+  std::size_t weight = 2;
+  bool close = false;
+  bool end = false;
+
+  explicit acquire_fixture(std::size_t taken, semaphore_options options = {})
+      : s(std::in_place, executor, 3, std::move(options)), held(take(*s, taken)) {}
+
+  template <class Token>
+  decltype(auto) initiate(Token&& token) {
+    return s->async_acquire(weight, std::forward<Token>(token));
+  }
+
+  void proceed() {
+    if (close) s->close();
+    if (end) s.reset();
+    if (!close && !end) held.release();
+  }
+
+  void settle() { object.finish(); }
+  void destroy() { s.reset(); }
+  void restored() {
+    BOOST_TEST(s->in_use() == 0u);
+    BOOST_TEST(s->waiting() == 0u);
+    BOOST_TEST(take(*s, 3).weight() == 3u);
+  }
+  bool on_own_executor() const { return test::current_executor() == test::object_id; }
+};
+
+auto free_units = [] { return std::make_unique<acquire_fixture>(0); };
+auto taken_units = [] { return std::make_unique<acquire_fixture>(2); };
+auto expect_two = [](error_code ec, permit p) {
+  BOOST_TEST(!ec);
+  BOOST_TEST(static_cast<bool>(p));
+  BOOST_TEST(p.weight() == 2u);
+};
+
+auto expect_error(error_code wanted) {
+  return [wanted](error_code ec, permit p) {
+    BOOST_TEST(ec == wanted);
+    BOOST_TEST(!p);
+  };
+}
+
+using acquire_signature = void(error_code, permit);
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(every_token_acquires_what_is_free) {
+  test::token_matrix<acquire_signature>(free_units, expect_two);
+}
+
+BOOST_AUTO_TEST_CASE(every_token_acquires_after_a_wait) {
+  test::token_matrix<acquire_signature>(taken_units, expect_two);
+}
+
+BOOST_AUTO_TEST_CASE(every_token_reports_exceeds_limit) {
+  auto make = [] {
+    auto f = std::make_unique<acquire_fixture>(0);
+    f->weight = 4;
+    return f;
+  };
+  test::token_matrix<acquire_signature>(make, expect_error(errc::exceeds_limit));
+}
+
+BOOST_AUTO_TEST_CASE(every_token_reports_queue_full) {
+  auto make = [] {
+    return std::make_unique<acquire_fixture>(2, semaphore_options{.max_waiters = 0});
+  };
+  test::token_matrix<acquire_signature>(make, expect_error(errc::queue_full));
+}
+
+BOOST_AUTO_TEST_CASE(every_token_reports_closed_while_waiting) {
+  auto make = [] {
+    auto f = std::make_unique<acquire_fixture>(2);
+    f->close = true;
+    return f;
+  };
+  test::token_matrix<acquire_signature>(make, expect_error(errc::closed));
+}
+
+BOOST_AUTO_TEST_CASE(every_token_reports_the_end_of_the_semaphore) {
+  auto make = [] {
+    auto f = std::make_unique<acquire_fixture>(2);
+    f->end = true;
+    return f;
+  };
+  test::token_matrix<acquire_signature>(make, expect_error(aborted));
+}
+
+BOOST_AUTO_TEST_CASE(handlers_run_on_their_executor) {
+  auto check = [](error_code ec, permit) { BOOST_TEST(!ec); };
+  test::executor_matrix(free_units, check);
+  test::executor_matrix(taken_units, check);
+}
+
+BOOST_AUTO_TEST_CASE(an_acquire_can_be_cancelled_at_any_time) {
+  test::cancellation_matrix(taken_units, expect_two);
+}
+
+BOOST_AUTO_TEST_CASE(a_grant_and_a_cancellation_exclude_each_other) {
+  test::cancellation_race(taken_units, expect_two, test::scaled(400));
+}
+
+BOOST_AUTO_TEST_CASE(a_signal_without_waiters_is_harmless_after_an_immediate_grant) {
+  asio::io_context io;
+  std::optional<semaphore> s(std::in_place, io, 1);
+  asio::cancellation_signal signal;
+  result r;
+  s->async_acquire(1, asio::bind_cancellation_slot(signal.slot(), into(r)));
+  signal.emit(asio::cancellation_type::terminal); // granted already
+  run(io);
+  BOOST_TEST(granted(r));
+  s.reset();
+  signal.emit(asio::cancellation_type::terminal);
+}
+
+BOOST_AUTO_TEST_CASE(one_slot_can_serve_many_acquires_one_after_the_other) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit p = take(s);
+  asio::cancellation_signal signal;
+  for (int i = 0; i != 100; ++i) {
+    result r;
+    s.async_acquire(1, asio::bind_cancellation_slot(signal.slot(), into(r)));
+    signal.emit(asio::cancellation_type::partial);
+    poll(io);
+    BOOST_TEST(failed(r, aborted));
+  }
+  BOOST_TEST(s.waiting() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(an_emit_inside_a_handler_cancels_another_wait) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit p = take(s);
+  asio::cancellation_signal signal;
+  result second;
+  s.async_acquire(1, [&](error_code, permit) { signal.emit(asio::cancellation_type::terminal); });
+  s.async_acquire(1, asio::bind_cancellation_slot(signal.slot(), into(second)));
+  p.release();
+  run(io);
+  // The first handler still held its permit when it emitted.
+  BOOST_TEST(failed(second, aborted));
+}
+
+BOOST_AUTO_TEST_CASE(a_default_token_can_be_bound_to_the_executor) {
+  using token = asio::use_awaitable_t<>;
+  using coro_semaphore = token::as_default_on_t<semaphore>;
+  asio::io_context io;
+  coro_semaphore s(io.get_executor(), 3);
+  bool done = false;
+  auto body = [](coro_semaphore& sem, bool& finished) -> asio::awaitable<void> {
+    permit a = co_await sem.async_acquire(2);
+    BOOST_TEST(a.weight() == 2u);
+    permit b = co_await sem.async_acquire();
+    BOOST_TEST(b.weight() == 1u);
+    finished = true;
+  };
+  asio::co_spawn(io, body(s, done), asio::detached);
+  run(io);
+  BOOST_TEST(done);
+}
+
+BOOST_AUTO_TEST_CASE(it_works_on_the_executors_of_asio) {
+  asio::io_context io;
+  {
+    bulkhead::basic_semaphore<asio::io_context::executor_type> s(io, 1);
+    result r;
+    s.async_acquire(1, into(r));
+    run(io);
+    BOOST_TEST(granted(r));
+  }
+  {
+    auto strand = asio::make_strand(io);
+    bulkhead::basic_semaphore<decltype(strand)> s(strand, 1);
+    bool inside = false;
+    s.async_acquire(1, [&](error_code, permit) { inside = strand.running_in_this_thread(); });
+    run(io);
+    BOOST_TEST(inside);
+  }
+  {
+    bulkhead::basic_semaphore<asio::system_executor> s(asio::system_executor(), 1);
+    BOOST_TEST(s.async_acquire(1, asio::use_future).get().weight() == 1u);
+  }
+  {
+    asio::thread_pool threads(2);
+    semaphore s(threads, 1);
+    permit p = take(s);
+    auto f = s.async_acquire(1, asio::use_future);
+    p.release();
+    BOOST_TEST(f.get().weight() == 1u);
+    threads.join();
+  }
+}
+
+#if __has_include(<boost/asio/bind_immediate_executor.hpp>)
+BOOST_AUTO_TEST_CASE(an_associated_immediate_executor_is_honoured) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  test::tracker_executor immediate(7, asio::system_executor());
+  int ran_on = 0;
+  bool inside = false;
+  permit kept;
+  auto handler = [&](error_code ec, permit p) {
+    BOOST_TEST(!ec);
+    ran_on = test::current_executor();
+    inside = test::in_initiation();
+    kept = std::move(p);
+    BOOST_TEST(s.in_use() == 1u); // no lock is held
+  };
+  {
+    test::initiation_scope scope;
+    s.async_acquire(1, asio::bind_immediate_executor(immediate, handler));
+  }
+  BOOST_TEST(ran_on == 7);
+  BOOST_TEST(inside);
+  // What has to wait completes on the handler's own executor.
+  ran_on = 0;
+  s.async_acquire(1, asio::bind_immediate_executor(immediate, handler));
+  permit(std::move(kept)).release();
+  BOOST_TEST(ran_on == 0);
+  run(io);
+  BOOST_TEST(ran_on == 0);
+  BOOST_TEST(!inside);
+}
+#endif
+
+BOOST_AUTO_TEST_CASE(a_failed_allocation_of_the_handler_acquires_nothing) {
+  asio::io_context io;
+  test::allocation_fuse fuse;
+  test::memory_balance memory;
+  for (bool waits : {false, true}) {
+    bulkhead::basic_semaphore<asio::io_context::executor_type> s(io, 1);
+    permit p = waits ? s.try_acquire(1).value() : permit();
+    int calls = 0;
+    bool started = false;
+    long failures = 0;
+    for (long n = 0; !started; ++n) {
+      fuse.arm(n);
+      try {
+        s.async_acquire(1, asio::bind_allocator(
+                               test::throwing_allocator<int>(fuse, memory),
+                               [&calls](error_code ec, permit) {
+                                 BOOST_TEST(!ec);
+                                 ++calls;
+                               }));
+        started = true;
+      } catch (const std::bad_alloc&) {
+        ++failures;
+        BOOST_TEST(s.waiting() == 0u);
+        BOOST_TEST(s.in_use() == (waits ? 1u : 0u));
+        BOOST_TEST(memory.blocks == 0);
+      }
+      fuse.disarm();
+    }
+    BOOST_TEST(failures > 0);
+    BOOST_TEST(calls == 0);
+    p.release();
+    run(io);
+    BOOST_TEST(calls == 1);
+    BOOST_TEST(memory.blocks == 0);
+    BOOST_TEST(s.in_use() == 0u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_failed_allocation_elsewhere_acquires_nothing) {
+  for (bool waits : {false, true}) {
+    bool started = false;
+    for (long n = 0; !started; ++n) {
+      asio::io_context home, handlers;
+      semaphore s(home, 1);
+      permit p = waits ? take(s) : permit();
+      asio::cancellation_signal signal;
+      std::atomic<int> alive{0};
+      int calls = 0;
+      {
+        auto handler = asio::bind_cancellation_slot(
+            signal.slot(),
+            asio::bind_executor(handlers, [&calls, l = test::live(alive)](error_code ec, permit) {
+              BOOST_TEST(!ec);
+              ++calls;
+            }));
+        try {
+          test::global_fuse_scope fuse(n);
+          s.async_acquire(1, std::move(handler));
+          started = true;
+        } catch (const std::bad_alloc&) {
+        }
+      }
+      BOOST_TEST(alive == (started ? 1 : 0));
+      if (!started) {
+        BOOST_TEST(s.waiting() == 0u);
+        BOOST_TEST(s.in_use() == (waits ? 1u : 0u));
+        signal.emit(asio::cancellation_type::terminal);
+      }
+      p.release();
+      run(handlers);
+      BOOST_TEST(calls == (started ? 1 : 0));
+      BOOST_TEST(s.in_use() == 0u);
+    }
+  }
+}
+
+// --- threads ------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(permits_are_conserved_under_concurrent_release_and_cancellation) {
+  constexpr int limit = 5;
+  constexpr int producers = 3;
+  const int each = test::scaled(100'000) / producers;
+
+  test::background home(2);
+  semaphore s(home.context(), limit);
+  std::atomic<int> held{0}, peak{0};
+  std::atomic<long> got{0}, lost{0}, other{0};
+
+  struct state {
+    asio::cancellation_signal signal;
+  };
+
+  std::vector<std::thread> threads;
+  for (int t = 0; t != producers; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i != each; ++i) {
+        auto st = std::make_shared<state>();
+        const std::size_t weight = static_cast<std::size_t>((i + t) % 4);
+        s.async_acquire(weight,
+                        asio::bind_cancellation_slot(
+                            st->signal.slot(), [&, st, weight](error_code ec, permit p) {
+                              if (ec == asio::error::operation_aborted && !p) {
+                                ++lost;
+                              } else if (!ec && p && p.weight() == weight) {
+                                const int now = held += static_cast<int>(weight);
+                                int seen = peak;
+                                while (now > seen && !peak.compare_exchange_weak(seen, now)) {
+                                }
+                                ++got;
+                                held -= static_cast<int>(weight);
+                                p.release();
+                              } else {
+                                ++other;
+                              }
+                            }));
+        if (i % 3 == 0) st->signal.emit(test::all_cancellation_types[(i / 3) % 3]);
+        if (auto now = s.try_acquire(1)) now->release();
+      }
+    });
+  for (auto& t : threads) t.join();
+  home.finish();
+  BOOST_TEST(got + lost == static_cast<long>(each) * producers);
+  BOOST_TEST(other == 0);
+  BOOST_TEST(peak <= limit);
+  BOOST_TEST(s.in_use() == 0u);
+  BOOST_TEST(s.waiting() == 0u);
+  BOOST_TEST(take(s, limit).weight() == static_cast<std::size_t>(limit));
+}
+
+BOOST_AUTO_TEST_CASE(closing_races_with_everything_and_loses_nobody) {
+  for (int round = 0; round != test::scaled(200); ++round) {
+    test::background home(2);
+    semaphore s(home.context(), 2);
+    std::atomic<int> calls{0};
+    constexpr int n = 50;
+    std::thread producer([&] {
+      for (int i = 0; i != n; ++i)
+        s.async_acquire(1, [&](error_code, permit) { ++calls; });
+    });
+    std::thread closer([&] { s.close(); });
+    producer.join();
+    closer.join();
+    home.finish();
+    BOOST_TEST(calls == n);
+    BOOST_TEST(s.in_use() == 0u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(coroutines_on_several_threads_share_one_semaphore) {
+  constexpr std::size_t limit = 3;
+  test::background home(3);
+  semaphore s(home.context(), limit);
+  std::atomic<int> inside{0}, done{0};
+  std::atomic<bool> over{false};
+  auto body = [](semaphore& sem, std::atomic<int>& in, std::atomic<bool>& too_many,
+                 std::atomic<int>& finished, int rounds) -> asio::awaitable<void> {
+    auto ex = co_await asio::this_coro::executor;
+    for (int i = 0; i != rounds; ++i) {
+      permit p = co_await sem.async_acquire(1, asio::use_awaitable);
+      if (++in > static_cast<int>(limit)) too_many = true;
+      co_await asio::post(ex, asio::use_awaitable);
+      --in;
+    }
+    ++finished;
+  };
+  for (int i = 0; i != 20; ++i)
+    asio::co_spawn(home.context(), body(s, inside, over, done, test::scaled(500)),
+                   asio::detached);
+  home.finish();
+  BOOST_TEST(done == 20);
+  BOOST_TEST(!over);
+  BOOST_TEST(s.in_use() == 0u);
+}
