@@ -10,6 +10,18 @@
 #define BOOST_TEST_NO_MAIN
 #include <boost/test/unit_test.hpp>
 
+#include <filesystem>
+
+namespace {
+
+bool name_suite_after_program() {
+  auto& suite = boost::unit_test::framework::master_test_suite();
+  suite.p_name.value = std::filesystem::path(suite.argv[0]).stem().string();
+  return true;
+}
+
+} // namespace
+
 int main(int argc, char* argv[]) {
-  return boost::unit_test::unit_test_main([] { return true; }, argc, argv);
+  return boost::unit_test::unit_test_main(name_suite_after_program, argc, argv);
 }
