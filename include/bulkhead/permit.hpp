@@ -114,7 +114,7 @@ public:
   /// Errors: std::invalid_argument if `n` is more than weight(); nothing has changed then.
   permit split(std::size_t n) {
     if (n > weight_)
-      throw std::invalid_argument("permit::split: n must be at most the weight " +
+      throw std::invalid_argument(std::string("permit::split: n must be at most the weight ") +
                                   std::to_string(weight_) + " (got " + std::to_string(n) + ")");
     weight_ -= n;
     return permit(source_, n);

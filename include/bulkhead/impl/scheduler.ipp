@@ -49,7 +49,7 @@ BULKHEAD_DECL void scheduler::start() {
         throw;
       } catch (const std::system_error& e) {
         throw system_error(error_code(e.code().value(), boost::system::system_category()),
-                           "pool: worker " + std::to_string(i + 1) + " of " +
+                           std::string("pool: worker ") + std::to_string(i + 1) + " of " +
                                std::to_string(options_.threads) + " could not be created");
       }
     }
@@ -380,7 +380,7 @@ BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcep
 // --- workers ---
 
 BULKHEAD_DECL void scheduler::run_worker(std::size_t index) noexcept {
-  const std::string number = "/" + std::to_string(index);
+  const std::string number = std::string("/") + std::to_string(index);
   constexpr std::size_t longest_name = 15; // of a thread, in Linux
   ::pthread_setname_np(::pthread_self(),
                        (options_.name.substr(0, longest_name - number.size()) + number).c_str());
