@@ -21,8 +21,8 @@
 namespace bulkhead::detail {
 
 inline bool lists(std::string_view comma_separated, std::string_view item) {
-  std::string list = "," + std::string(comma_separated) + ",";
-  return list.find("," + std::string(item) + ",") != std::string::npos;
+  const auto enclosed = [](std::string_view s) { return std::string(",").append(s).append(","); };
+  return enclosed(comma_separated).find(enclosed(item)) != std::string::npos;
 }
 
 /// The cgroup of this process in the hierarchy of the cpu controller.

@@ -46,7 +46,7 @@ public:
     case errc::store_unavailable:
       return "the store is unavailable";
     }
-    return "unknown bulkhead error " + std::to_string(value);
+    return std::string("unknown bulkhead error ") + std::to_string(value);
   }
 };
 

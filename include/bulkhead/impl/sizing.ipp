@@ -64,9 +64,10 @@ BULKHEAD_DECL std::size_t threads_from_env(const char* name, std::size_t fallbac
   bool number = error != std::errc::invalid_argument && end == value.data() + value.size();
   bool too_large = number && (error == std::errc::result_out_of_range || threads > most);
   if (number && !too_large && threads >= 1) return threads;
-  throw std::invalid_argument(std::string(name) + " must be a whole number of at " +
-                              (too_large ? "most " + std::to_string(most) : "least 1") +
-                              " (got \"" + set + "\")");
+  throw std::invalid_argument(
+      std::string(name) + " must be a whole number of at " +
+      (too_large ? std::string("most ") + std::to_string(most) : "least 1") + " (got \"" + set +
+      "\")");
 }
 
 } // namespace bulkhead
