@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -88,8 +89,8 @@ public:
   /// The latency that the fraction `q` of the requests did not exceed; 0 without requests.
   double quantile(double q) {
     if (milliseconds_.empty()) return 0;
-    const auto rank = static_cast<std::size_t>(q * static_cast<double>(milliseconds_.size() - 1));
-    const auto nth = milliseconds_.begin() + static_cast<std::ptrdiff_t>(rank);
+    const double rank = std::ceil(q * static_cast<double>(milliseconds_.size()));
+    const auto nth = milliseconds_.begin() + static_cast<std::ptrdiff_t>(rank) - 1;
     std::nth_element(milliseconds_.begin(), nth, milliseconds_.end());
     return *nth;
   }
@@ -139,6 +140,7 @@ public:
     if (options_.closed_loop == 0) start(send_as_they_arrive());
     for (std::uint64_t i = 0; i < options_.closed_loop; ++i) start(send_back_to_back());
     io_.run();
+    if (terminal_) std::fputs("\r\033[K", stderr);
     if (failure_) std::rethrow_exception(failure_);
     tally_.seconds = std::chrono::duration<double>(clock_type::now() - start_).count();
     verify_samples();
@@ -263,19 +265,16 @@ private:
   }
 
   asio::awaitable<void> show_progress() {
-    // On a terminal the line is overwritten and in the end erased; a log gets one every second.
-    const bool terminal = isatty(STDERR_FILENO) == 1;
     asio::steady_timer timer(io_);
     for (unsigned second = 1; second <= options_.seconds; ++second) {
       timer.expires_at(start_ + std::chrono::seconds(second));
       co_await timer.async_wait(asio::use_awaitable);
       std::fprintf(
           stderr, "%s  %3u s: offered %ju, 200 %ju, 503 %ju, 504 %ju, refused %ju, in flight %ju%s",
-          terminal ? "\r\033[K" : "", second, std::uintmax_t{tally_.offered},
+          terminal_ ? "\r\033[K" : "", second, std::uintmax_t{tally_.offered},
           std::uintmax_t{tally_[fate::ok]}, std::uintmax_t{tally_[fate::unavailable]},
           std::uintmax_t{tally_[fate::timed_out]}, std::uintmax_t{tally_[fate::refused]},
-          std::uintmax_t{tally_.in_flight()}, terminal ? "" : "\n");
-      if (terminal && second == options_.seconds) std::fputs("\r\033[K", stderr);
+          std::uintmax_t{tally_.in_flight()}, terminal_ ? "" : "\n");
     }
   }
 
@@ -285,6 +284,8 @@ private:
   asio::steady_timer freed_; // never expires: cancel_one() wakes who waits longest for a connection
   std::mt19937_64 random_;
   const std::string target_;
+  // Where the progress line is overwritten, and in the end erased; a log gets one every second.
+  const bool terminal_ = isatty(STDERR_FILENO) == 1;
   clock_type::time_point start_;
   clock_type::time_point end_;
   std::vector<connection_ptr> idle_;
