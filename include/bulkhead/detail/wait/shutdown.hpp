@@ -12,14 +12,12 @@
 #include <bulkhead/detail/wait/key_table.hpp>
 
 #include <boost/asio/execution/context.hpp>
-#include <boost/asio/execution/context_as.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/query.hpp>
-#include <boost/asio/system_context.hpp>
 
 #include <memory>
 #include <mutex>
-#include <type_traits>
 #include <utility>
 
 // When an execution context shuts down, the handlers that would run on it must be destroyed, not
@@ -91,25 +89,24 @@ private:
   std::shared_ptr<shutdown_registry> registry_ = std::make_shared<shutdown_registry>();
 };
 
-/// The context behind an executor, or nullptr where it has none, or one that never shuts down: the
-/// system_context, whose threads a mere query would start.
+/// Whether the work of an executor keeps its context from ending. Those of the system_context,
+/// which has no end, are known by this: use_future's and the system_executor.
+template <class Executor>
+concept tracks_work = requires(const Executor& ex) {
+  ex.require(boost::asio::execution::outstanding_work.tracked);
+}
+|| requires(const Executor& ex) { ex.prefer(boost::asio::execution::outstanding_work.tracked); };
+
+/// The context behind an executor, or nullptr where it has none, or one that never shuts down. The
+/// system_context must not even be asked for: that would start its threads.
 template <class Executor>
 boost::asio::execution_context* context_of([[maybe_unused]] const Executor& ex) noexcept {
-  namespace asio = boost::asio;
-  using context = asio::execution::context_t;
-  using base_context = asio::execution::context_as_t<asio::execution_context&>;
-  if constexpr (asio::can_query<const Executor&, base_context>::value &&
-                !asio::can_query<const Executor&, context>::value) {
-    return std::addressof(asio::query(ex, base_context()));
-  } else if constexpr (asio::can_query<const Executor&, context>::value) {
-    using result = std::remove_cvref_t<decltype(asio::query(ex, context()))>;
-    if constexpr (std::is_same_v<result, asio::system_context>)
-      return nullptr;
-    else
-      return std::addressof(static_cast<asio::execution_context&>(asio::query(ex, context())));
-  } else {
+  using context = boost::asio::execution::context_t;
+  if constexpr (tracks_work<Executor> && boost::asio::can_query<const Executor&, context>::value)
+    return std::addressof(
+        static_cast<boost::asio::execution_context&>(boost::asio::query(ex, context())));
+  else
     return nullptr;
-  }
 }
 
 /// A subscription with the shutdown of one context. Safe to outlive that context.
