@@ -15,6 +15,7 @@
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/query.hpp>
+#include <boost/asio/require.hpp>
 
 #include <memory>
 #include <mutex>
@@ -92,10 +93,11 @@ private:
 /// Whether the work of an executor keeps its context from ending. Those of the system_context,
 /// which has no end, are known by this: use_future's and the system_executor.
 template <class Executor>
-concept tracks_work = requires(const Executor& ex) {
-  ex.require(boost::asio::execution::outstanding_work.tracked);
-}
-|| requires(const Executor& ex) { ex.prefer(boost::asio::execution::outstanding_work.tracked); };
+concept tracks_work = boost::asio::can_require<
+    const Executor&, boost::asio::execution::outstanding_work_t::tracked_t>::value ||
+    requires(const Executor& ex) {
+  ex.prefer(boost::asio::execution::outstanding_work.tracked);
+};
 
 /// The context behind an executor, or nullptr where it has none, or one that never shuts down. The
 /// system_context must not even be asked for: that would start its threads.
