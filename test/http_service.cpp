@@ -37,7 +37,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -73,14 +73,16 @@ public:
     std::array<int, 2> ends;
     check(pipe2(ends.data(), O_CLOEXEC) == 0 ? 0 : errno);
     output_ = ends[0];
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
-    const int error = posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ);
-    posix_spawn_file_actions_destroy(&actions);
+    pid_ = fork();
+    check(pid_ >= 0 ? 0 : errno);
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL); // the watchdog may end us without destructors
+      dup2(ends[1], STDOUT_FILENO);
+      dup2(ends[1], STDERR_FILENO);
+      execv(argv[0], argv.data());
+      _exit(127);
+    }
     close(ends[1]);
-    check(error);
   }
 
   process(const process&) = delete;
