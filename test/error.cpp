@@ -5,13 +5,12 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-#include <bulkhead/error.hpp>
-
 #include "support/watchdog.hpp"
+
+#include <bulkhead/error.hpp>
 
 #include <boost/system/error_code.hpp>
 #include <boost/system/system_error.hpp>
-
 #include <boost/test/unit_test.hpp>
 
 #include <exception>
@@ -32,16 +31,16 @@ static_assert(std::is_same_v<bulkhead::system_error, boost::system::system_error
 
 static_assert(std::is_base_of_v<std::exception, bulkhead::multiple_errors>);
 static_assert(std::is_copy_constructible_v<bulkhead::multiple_errors>);
-static_assert(std::is_nothrow_constructible_v<bulkhead::multiple_errors,
-                                              std::vector<std::exception_ptr>>);
+static_assert(
+    std::is_nothrow_constructible_v<bulkhead::multiple_errors, std::vector<std::exception_ptr>>);
 static_assert(!std::is_convertible_v<std::vector<std::exception_ptr>, bulkhead::multiple_errors>);
 
 namespace {
 
-constexpr errc all[] = {errc::queue_full,        errc::closed,        errc::exceeds_limit,
-                        errc::would_deadlock,    errc::rate_limited,  errc::circuit_open,
-                        errc::shed,              errc::deadline_exceeded, errc::lease_lost,
-                        errc::store_unavailable};
+constexpr errc all[] = {
+    errc::queue_full,   errc::closed,           errc::exceeds_limit, errc::would_deadlock,
+    errc::rate_limited, errc::circuit_open,     errc::shed,          errc::deadline_exceeded,
+    errc::lease_lost,   errc::store_unavailable};
 
 } // namespace
 

@@ -5,12 +5,11 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-#include <bulkhead/permit.hpp>
-
 #include "support/watchdog.hpp"
 
-#include <boost/system/result.hpp>
+#include <bulkhead/permit.hpp>
 
+#include <boost/system/result.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <memory>
@@ -217,9 +216,8 @@ BOOST_AUTO_TEST_CASE(the_value_of_a_rejection_throws_its_code) {
   const boost::system::result<permit, rejection> r =
       rejection{bulkhead::errc::queue_full, std::chrono::nanoseconds(0), "semaphore"};
   BOOST_TEST(r.has_error());
-  BOOST_CHECK_EXCEPTION((void)r.value(), bulkhead::system_error, [](const auto& e) {
-    return e.code() == bulkhead::errc::queue_full;
-  });
+  BOOST_CHECK_EXCEPTION((void)r.value(), bulkhead::system_error,
+                        [](const auto& e) { return e.code() == bulkhead::errc::queue_full; });
 }
 
 BOOST_AUTO_TEST_CASE(a_rejection_says_nothing_until_told) {

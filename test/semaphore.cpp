@@ -5,14 +5,14 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-#include <bulkhead/semaphore.hpp>
-
 #include "support/allocators.hpp"
 #include "support/cancellation.hpp"
 #include "support/global_new.hpp"
 #include "support/run.hpp"
 #include "support/tokens.hpp"
 #include "support/tracker_executor.hpp"
+
+#include <bulkhead/semaphore.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/bind_allocator.hpp>
@@ -62,9 +62,8 @@ static_assert(std::is_constructible_v<semaphore, asio::io_context&, std::size_t>
 static_assert(std::is_constructible_v<semaphore, asio::any_io_executor, std::size_t>);
 static_assert(std::is_same_v<semaphore, bulkhead::basic_semaphore<>>);
 static_assert(std::is_same_v<semaphore::executor_type, asio::any_io_executor>);
-static_assert(std::is_same_v<
-              semaphore::rebind_executor<asio::io_context::executor_type>::other,
-              bulkhead::basic_semaphore<asio::io_context::executor_type>>);
+static_assert(std::is_same_v<semaphore::rebind_executor<asio::io_context::executor_type>::other,
+                             bulkhead::basic_semaphore<asio::io_context::executor_type>>);
 static_assert(noexcept(std::declval<const semaphore&>().get_executor()));
 static_assert(noexcept(std::declval<const semaphore&>().in_use()));
 static_assert(noexcept(std::declval<const semaphore&>().waiting()));
@@ -1039,12 +1038,11 @@ BOOST_AUTO_TEST_CASE(a_failed_allocation_of_the_handler_acquires_nothing) {
     for (long n = 0; !started; ++n) {
       fuse.arm(n);
       try {
-        s.async_acquire(1, asio::bind_allocator(
-                               test::throwing_allocator<int>(fuse, memory),
-                               [&calls](error_code ec, permit) {
-                                 BOOST_TEST(!ec);
-                                 ++calls;
-                               }));
+        s.async_acquire(1, asio::bind_allocator(test::throwing_allocator<int>(fuse, memory),
+                                                [&calls](error_code ec, permit) {
+                                                  BOOST_TEST(!ec);
+                                                  ++calls;
+                                                }));
         started = true;
       } catch (const std::bad_alloc&) {
         ++failures;
@@ -1162,8 +1160,7 @@ BOOST_AUTO_TEST_CASE(closing_races_with_everything_and_loses_nobody) {
     std::atomic<int> calls{0};
     constexpr int n = 50;
     std::thread producer([&] {
-      for (int i = 0; i != n; ++i)
-        s.async_acquire(1, [&](error_code, permit) { ++calls; });
+      for (int i = 0; i != n; ++i) s.async_acquire(1, [&](error_code, permit) { ++calls; });
     });
     std::thread closer([&] { s.close(); });
     producer.join();
@@ -1192,8 +1189,7 @@ BOOST_AUTO_TEST_CASE(coroutines_on_several_threads_share_one_semaphore) {
     ++finished;
   };
   for (int i = 0; i != 20; ++i)
-    asio::co_spawn(home.context(), body(s, inside, over, done, test::scaled(500)),
-                   asio::detached);
+    asio::co_spawn(home.context(), body(s, inside, over, done, test::scaled(500)), asio::detached);
   home.finish();
   BOOST_TEST(done == 20);
   BOOST_TEST(!over);

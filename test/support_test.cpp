@@ -18,7 +18,6 @@
 #include <boost/asio/experimental/concurrent_channel.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-
 #include <boost/test/unit_test.hpp>
 
 #include <memory>

@@ -14,7 +14,6 @@
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/this_coro.hpp>
-
 #include <boost/test/unit_test.hpp>
 
 #include <optional>
@@ -243,8 +242,7 @@ void cancellation_race(Make make, Check check, int rounds) {
     probe p;
     asio::cancellation_signal signal;
     bool aborted = false;
-    detail::start(*f, signal,
-                  probe_handler<detail::either<Check>>(p, {check, &aborted}));
+    detail::start(*f, signal, probe_handler<detail::either<Check>>(p, {check, &aborted}));
     std::atomic<bool> go{false};
     std::thread canceller([&] {
       while (!go) std::this_thread::yield();

@@ -8,10 +8,10 @@
 #ifndef BULKHEAD_TEST_SUPPORT_PLACES_HPP
 #define BULKHEAD_TEST_SUPPORT_PLACES_HPP
 
+#include "run.hpp"
+
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
-
-#include "run.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -21,7 +21,6 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-
 #include <boost/test/unit_test.hpp>
 
 #include <atomic>
@@ -82,9 +81,7 @@ public:
 
   void set() { closed_.release(); }
 
-  asio::awaitable<void> wait() {
-    (void)co_await semaphore_.async_acquire(1, asio::use_awaitable);
-  }
+  asio::awaitable<void> wait() { (void)co_await semaphore_.async_acquire(1, asio::use_awaitable); }
 
 private:
   bulkhead::semaphore semaphore_;

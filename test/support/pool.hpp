@@ -8,18 +8,18 @@
 #ifndef BULKHEAD_TEST_SUPPORT_POOL_HPP
 #define BULKHEAD_TEST_SUPPORT_POOL_HPP
 
-#include <bulkhead/pool.hpp>
-
 #include "run.hpp"
 
-#include <boost/test/unit_test.hpp>
+#include <bulkhead/pool.hpp>
 
-#include <pthread.h>
+#include <boost/test/unit_test.hpp>
 
 #include <cstddef>
 #include <memory>
 #include <string>
 #include <thread>
+
+#include <pthread.h>
 
 namespace test {
 
@@ -72,7 +72,7 @@ inline std::string thread_name() {
 /// Expects `n` threads beside those of the test itself. A thread that was joined may remain visible
 /// for a moment.
 inline void expect_threads(long n) {
-  for (int i = 0; i != 100'000 && thread_count() != threads_at_rest + n; ++i)
+  for (int i = 0; i != 10'000 && thread_count() != threads_at_rest + n; ++i)
     std::this_thread::yield();
   BOOST_TEST(thread_count() - threads_at_rest == n);
 }

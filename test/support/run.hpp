@@ -41,8 +41,7 @@ inline std::size_t poll(boost::asio::io_context& context) {
 class background {
 public:
   explicit background(std::size_t threads = 1) : guard_(context_.get_executor()) {
-    for (std::size_t i = 0; i != threads; ++i)
-      threads_.emplace_back([this] { context_.run(); });
+    for (std::size_t i = 0; i != threads; ++i) threads_.emplace_back([this] { context_.run(); });
   }
 
   ~background() {

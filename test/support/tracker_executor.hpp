@@ -56,22 +56,19 @@ public:
   }
 
   template <class P>
-    requires(boost::asio::can_query<const Inner&, P>::value)
-  decltype(auto) query(const P& p) const
+  requires(boost::asio::can_query<const Inner&, P>::value) decltype(auto) query(const P& p) const
       noexcept(noexcept(boost::asio::query(std::declval<const Inner&>(), p))) {
     return boost::asio::query(inner_, p);
   }
 
   template <class P>
-    requires(boost::asio::can_require<const Inner&, P>::value)
-  auto require(const P& p) const {
+  requires(boost::asio::can_require<const Inner&, P>::value) auto require(const P& p) const {
     return wrap(boost::asio::require(inner_, p));
   }
 
   template <class P>
-    requires(boost::asio::can_prefer<const Inner&, P>::value &&
-             !boost::asio::can_require<const Inner&, P>::value)
-  auto prefer(const P& p) const {
+  requires(boost::asio::can_prefer<const Inner&, P>::value &&
+           !boost::asio::can_require<const Inner&, P>::value) auto prefer(const P& p) const {
     return wrap(boost::asio::prefer(inner_, p));
   }
 

@@ -1,0 +1,109 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+// What a pool does when the system has no more threads. pthread_create is replaced for this, which
+// is why these tests have an executable of their own.
+
+#include "support/pool.hpp"
+#include "support/run.hpp"
+
+#include <bulkhead/pool.hpp>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_future.hpp>
+#include <boost/system/system_error.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <atomic>
+#include <cerrno>
+#include <system_error>
+#include <thread>
+
+#include <dlfcn.h>
+#include <pthread.h>
+
+namespace {
+
+// How many more threads can be created; -1: any number.
+std::atomic<long> threads_left{-1};
+std::atomic<long> refusals{0};
+std::atomic<long> seen{0};
+
+class thread_budget {
+public:
+  explicit thread_budget(long n) {
+    refusals = 0;
+    threads_left = n;
+  }
+  ~thread_budget() { threads_left = -1; }
+};
+
+bool interposed() {
+  const long before = seen;
+  std::thread([] {}).join();
+  return seen == before + 1;
+}
+
+} // namespace
+
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                              void* (*start)(void*), void* argument) {
+  ++seen;
+  long left = threads_left;
+  while (left >= 0 && !threads_left.compare_exchange_weak(left, left ? left - 1 : 0)) {
+  }
+  if (left == 0) {
+    ++refusals;
+    return EAGAIN;
+  }
+  using create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  static const auto real = reinterpret_cast<create>(dlsym(RTLD_NEXT, "pthread_create"));
+  return real(thread, attributes, start, argument);
+}
+
+BOOST_AUTO_TEST_CASE(a_thread_that_cannot_be_created_is_a_system_error_with_none_left_behind) {
+  if (!interposed()) {
+    BOOST_TEST_MESSAGE("SKIPPED: pthread_create cannot be replaced in this build");
+    return;
+  }
+  for (long possible = 0; possible != 4; ++possible) {
+    BOOST_TEST_CONTEXT(possible << " of 4 threads") {
+      thread_budget budget(possible);
+      std::error_code code;
+      try {
+        bulkhead::pool p(4);
+      } catch (const boost::system::system_error& e) {
+        code = e.code();
+      }
+      BOOST_TEST((code == std::errc::resource_unavailable_try_again));
+      BOOST_TEST(refusals == 1);
+      test::expect_threads(0);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(with_threads_to_be_had_the_pool_starts) {
+  thread_budget budget(4);
+  bulkhead::pool p(4);
+  test::counter ran;
+  p.submit([&] { ran.add(); });
+  ran.wait_for(1);
+  BOOST_TEST(refusals == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_running_pool_creates_no_threads) {
+  bulkhead::pool p(2);
+  thread_budget budget(0);
+  test::counter ran;
+  for (int i = 0; i != 100; ++i) p.submit([&] { ran.add(); });
+  ran.wait_for(100);
+  boost::asio::steady_timer timer(p, boost::asio::steady_timer::time_point::min());
+  timer.async_wait([&](boost::system::error_code) { ran.add(); });
+  ran.wait_for(101);
+  p.join();
+  BOOST_TEST(refusals == 0);
+}
