@@ -44,8 +44,9 @@ struct pool_options {
   /// async_submit calls that may wait for room at one time.
   std::size_t waiter_limit = unbounded;
 
-  /// The workers' thread names begin with it, as far as Linux's 15 characters go.
-  std::string name{"pool"};
+  /// The workers' threads are called after it, `name/0` and so on, as far as Linux's 15 characters
+  /// go; `pool/0` if it is empty.
+  std::string name{};
 
   /// Gets what a posted handler or a plain submission throws, on the worker, which lives on.
   /// Must not throw. Default: one line to stderr.

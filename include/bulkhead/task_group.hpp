@@ -145,7 +145,7 @@ public:
   auto async_spawn(Child&& c, Token&& token = Token()) {
     return asio::async_initiate<Token, void(error_code)>(
         initiate_spawn(core_), token,
-        detail::make_child(core_->executor(), std::forward<Child>(c)));
+        detail::new_child(detail::make_child(core_->executor(), std::forward<Child>(c))));
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
@@ -196,10 +196,11 @@ private:
     executor_type get_executor() const noexcept { return core_->executor(); }
 
     template <class Handler>
-    void operator()(Handler&& handler, detail::gate_ptr<detail::child> c) const {
+    void operator()(Handler&& handler, detail::new_child&& what) const {
       using handler_type = std::decay_t<Handler>;
       using op = detail::waiting_operation<detail::spawn_op, handler_type, executor_type,
                                            void(error_code)>;
+      detail::gate_ptr<detail::child> c = std::move(what.ptr);
       error_code ec;
       if (core_->spawn_now(c, ec)) {
         detail::complete_immediately(handler_type(std::move(handler)), core_->executor(), ec);
@@ -322,14 +323,13 @@ template <class Body>
 using scope_type = typename scope_of_body<std::decay_t<Body>>::type;
 
 template <class Where>
-struct initiate_scope {
-  Where where;
-
+struct initiate_scope : Where {
   template <class Handler, class Body>
   void operator()(Handler&& handler, const group_options& options, Body&& body) const {
-    begin_driver(where, std::forward<Handler>(handler), [&](const asio::any_io_executor& ex) {
-      return scope_type<Body>::create(ex, options, std::forward<Body>(body));
-    });
+    begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
+                 [&](const asio::any_io_executor& ex) {
+                   return scope_type<Body>::create(ex, options, std::forward<Body>(body));
+                 });
   }
 };
 

@@ -19,11 +19,18 @@ namespace bulkhead::detail {
 BULKHEAD_DECL void child::run_start() noexcept {
   if (cancelled_.load(std::memory_order_acquire))
     return done(to_exception_ptr(boost::asio::error::operation_aborted));
+  std::exception_ptr error;
+  starting_ = true;
   try {
     start();
   } catch (...) {
-    done(std::current_exception());
+    error = std::current_exception();
   }
+  starting_ = false;
+  if (error)
+    done(std::move(error)); // also if unwinding has destroyed the completion handler
+  else if (lost_)
+    lost();
 }
 
 template <class F>
@@ -56,6 +63,10 @@ BULKHEAD_DECL void child::end(std::exception_ptr error) noexcept {
 }
 
 BULKHEAD_DECL void child::lost() noexcept {
+  if (starting_) {
+    lost_ = true;
+    return;
+  }
   signal_.slot().clear();
   clear();
   if (auto group = std::move(group_)) group->child_lost(*this);
@@ -99,9 +110,7 @@ BULKHEAD_DECL bool group_core::slot_is_free() const noexcept {
 /// Under the mutex: `c` counts as running.
 BULKHEAD_DECL void group_core::adopt(child& c) noexcept {
   c.add_ref();
-  c.started_ = true;
   c.group_ = shared_from_this();
-  c.last_cancel_ = cancels_;
   running_.push_back(c);
 }
 
@@ -165,25 +174,36 @@ BULKHEAD_DECL void group_core::enqueue(spawn_op& op) {
       pending_.push_back(c);
     } else {
       keys_.erase(op.key);
+      departing_.begin();
     }
   }
-  if (ec) return op.complete(ec);
-  settle();
+  if (!ec) return settle();
+  op.complete(ec);
+  departing_.end(mutex_);
 }
 
-BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
+/// Takes the waiting async_spawn `key` out, if it still waits. Its child never starts.
+BULKHEAD_DECL spawn_op* group_core::take(wait_key key) noexcept {
   spawn_op* op;
   {
     std::lock_guard lock(mutex_);
     op = keys_.find(key);
-    if (!op || !op->what->waiting_) return;
+    if (!op || !op->what->waiting_) return nullptr;
     keys_.erase(key);
     pending_.erase(*op->what);
     op->what->waiting_ = nullptr;
+    departing_.begin();
   }
   op->what->clear();
   op->what->release(); // the list's; the operation holds another
+  return op;
+}
+
+BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
+  spawn_op* op = take(key);
+  if (!op) return;
   op->complete(boost::asio::error::operation_aborted);
+  departing_.end(mutex_);
   settle();
 }
 
@@ -191,6 +211,7 @@ BULKHEAD_DECL bool group_core::reserve_slot() noexcept {
   std::lock_guard lock(mutex_);
   if (closed_ || !pending_.empty() || !slot_is_free()) return false;
   ++reserved_;
+  reserved_at_ = cancels_;
   return true;
 }
 
@@ -199,7 +220,7 @@ BULKHEAD_DECL void group_core::spawn_reserved(gate_ptr<child> c) {
     std::lock_guard lock(mutex_);
     --reserved_;
     adopt(*c);
-    if (aborted_) c->cancelled_.store(true, std::memory_order_release); // meanwhile
+    if (cancels_ != reserved_at_) c->cancelled_.store(true, std::memory_order_release);
   }
   launch(*c);
 }
@@ -215,28 +236,28 @@ BULKHEAD_DECL void group_core::start_body(gate_ptr<child> body) {
     body->is_body_ = true;
     body->group_ = shared_from_this();
     body_ = body;
-    if (aborted_) body->cancelled_.store(true, std::memory_order_release);
+    if (cancels_ != 0) body->cancelled_.store(true, std::memory_order_release);
   }
   launch(*body);
 }
 
-BULKHEAD_DECL bool group_core::is_failure(const std::exception_ptr& error) const noexcept {
+inline bool is_operation_aborted(const std::exception_ptr& error) noexcept {
   if (!error) return false;
-  if (!cancelled_) return true;
   try {
     std::rethrow_exception(error);
   } catch (const system_error& e) {
-    return e.code() != boost::asio::error::operation_aborted;
+    return e.code() == boost::asio::error::operation_aborted;
   } catch (...) {
-    return true;
+    return false;
   }
 }
 
 /// Under the mutex: keeps a failure. Says whether the others are to be cancelled for it; from this
 /// moment on nothing more starts then.
-BULKHEAD_DECL bool group_core::record(std::exception_ptr error, bool from_body) noexcept {
-  if (!is_failure(error)) return false;
-  if (errors_.empty() || policy_ == policy::collect) errors_.push_back(std::move(error));
+BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool was_aborted,
+                                      bool from_body) {
+  if (!error || (was_aborted && cancelled_)) return false;
+  if (errors_.empty() || policy_ == policy::collect) errors_.push_back(error);
   if (!from_body && policy_ == policy::collect) return false;
   closed_ = cancelled_ = aborted_ = true;
   return true;
@@ -248,6 +269,7 @@ BULKHEAD_DECL void group_core::leave(child& c) noexcept {
     body_ = {};
     body_runs_ = false;
   } else {
+    if (c.undelivered_ != boost::asio::cancellation_type::none) --undelivered_;
     running_.erase(c);
     c.release(); // whoever calls this holds another reference
   }
@@ -255,10 +277,11 @@ BULKHEAD_DECL void group_core::leave(child& c) noexcept {
 
 BULKHEAD_DECL void group_core::child_done(child& c, std::exception_ptr error) noexcept {
   const gate_ptr<child> keep(&c);
+  const bool was_aborted = is_operation_aborted(error);
   bool cancels;
   {
     std::lock_guard lock(mutex_);
-    cancels = record(std::move(error), c.is_body_);
+    cancels = record(error, was_aborted, c.is_body_);
     leave(c);
   }
   if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);
@@ -266,10 +289,11 @@ BULKHEAD_DECL void group_core::child_done(child& c, std::exception_ptr error) no
 }
 
 BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept {
+  const bool was_aborted = is_operation_aborted(error);
   bool cancels;
   {
     std::lock_guard lock(mutex_);
-    cancels = record(std::move(error), true);
+    cancels = record(error, was_aborted, true);
     body_runs_ = false;
   }
   if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);
@@ -293,7 +317,10 @@ BULKHEAD_DECL void group_core::child_lost(child& c) noexcept {
 /// Under the mutex.
 BULKHEAD_DECL void group_core::drop_pending(children& dropped) noexcept {
   for (child* c = pending_.empty() ? nullptr : &pending_.front(); c; c = pending_.next(*c))
-    if (c->waiting_) keys_.erase(c->waiting_->key);
+    if (c->waiting_) {
+      keys_.erase(c->waiting_->key);
+      departing_.begin();
+    }
   dropped.append(pending_);
 }
 
@@ -303,51 +330,62 @@ BULKHEAD_DECL void group_core::end_dropped(children dropped, error_code ec) noex
     spawn_op* op = std::exchange(c.waiting_, nullptr);
     c.clear();
     c.release();
-    if (op) op->complete(ec);
+    if (!op) continue;
+    op->complete(ec);
+    departing_.end(mutex_);
   }
 }
 
 BULKHEAD_DECL void group_core::cancel_children(boost::asio::cancellation_type type, bool and_body) {
   using boost::asio::cancellation_type;
-  const bool terminal = (type & cancellation_type::terminal) != cancellation_type::none;
   children dropped;
   gate_ptr<child> body;
-  std::size_t n;
-  std::uint64_t number;
   std::shared_ptr<group_driver> driver;
   {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
-    if (terminal) closed_ = aborted_ = true;
-    number = ++cancels_;
-    n = running_.size();
+    if ((type & cancellation_type::terminal) != cancellation_type::none) closed_ = aborted_ = true;
+    ++cancels_;
     drop_pending(dropped);
+    for (child* c = running_.empty() ? nullptr : &running_.front(); c; c = running_.next(*c)) {
+      if (c->undelivered_ == cancellation_type::none) ++undelivered_;
+      c->undelivered_ = c->undelivered_ | type;
+      c->cancelled_.store(true, std::memory_order_release);
+    }
     if (and_body) body = body_;
     driver = driver_;
   }
   end_dropped(std::move(dropped), boost::asio::error::operation_aborted);
-  // One at a time, so that nothing is emitted under the mutex and nothing allocated for a list. Who
-  // was told goes to the end; `number` keeps him from being told twice.
-  for (; n != 0; --n) {
-    gate_ptr<child> next;
-    {
-      std::lock_guard lock(mutex_);
-      if (running_.empty()) break;
-      child& c = running_.pop_front();
-      running_.push_back(c);
-      if (c.last_cancel_ >= number) continue;
-      c.last_cancel_ = number;
-      c.cancelled_.store(true, std::memory_order_release);
-      next = gate_ptr<child>(&c);
-    }
-    next->emit(type);
-  }
+  deliver_cancellations();
   if (body) {
     body->cancelled_.store(true, std::memory_order_release);
     body->emit(type);
   }
   if (driver) driver->on_progress();
   settle();
+}
+
+/// Emits what cancel_children() has marked: one child at a time, under no lock and without memory
+/// for a list of them. Several threads may do it together; each goes on until nothing is marked.
+BULKHEAD_DECL void group_core::deliver_cancellations() {
+  using boost::asio::cancellation_type;
+  for (;;) {
+    gate_ptr<child> next;
+    cancellation_type type;
+    {
+      std::lock_guard lock(mutex_);
+      if (undelivered_ == 0) return;
+      child* c;
+      do { // who has been looked at goes to the end
+        c = &running_.pop_front();
+        running_.push_back(*c);
+      } while (c->undelivered_ == cancellation_type::none);
+      type = std::exchange(c->undelivered_, cancellation_type::none);
+      --undelivered_;
+      next = gate_ptr<child>(c);
+    }
+    next->emit(type);
+  }
 }
 
 BULKHEAD_DECL void group_core::close() noexcept {
@@ -360,6 +398,7 @@ BULKHEAD_DECL void group_core::close() noexcept {
       child* next = pending_.next(*c);
       if (c->waiting_) {
         keys_.erase(c->waiting_->key);
+        departing_.begin();
         pending_.erase(*c);
         released.push_back(*c);
       }
@@ -390,12 +429,17 @@ BULKHEAD_DECL void group_core::settle() noexcept {
       child& c = pending_.pop_front();
       next = gate_ptr<child>(&c);
       op = std::exchange(c.waiting_, nullptr);
-      if (op) keys_.erase(op->key);
+      if (op) {
+        keys_.erase(op->key);
+        departing_.begin();
+      }
       adopt(c);
       c.release(); // pending_'s; adopt() took one for running_
     }
     launch(*next);
-    if (op) op->complete(error_code());
+    if (!op) continue;
+    op->complete(error_code());
+    departing_.end(mutex_);
   }
   std::exception_ptr r;
   wait_set<std::exception_ptr>::list joined;
@@ -404,12 +448,12 @@ BULKHEAD_DECL void group_core::settle() noexcept {
   {
     std::lock_guard lock(mutex_);
     if (running_.empty() && pending_.empty() && reserved_ == 0) {
-      r = result();
       joined = joins_->take_all();
       if (driver_ && !body_runs_) {
         closed_ = true;
         finished = std::move(driver_);
       }
+      if (!joined.empty() || finished) r = result();
     }
     driver = driver_;
   }
@@ -421,33 +465,33 @@ BULKHEAD_DECL void group_core::settle() noexcept {
 }
 
 BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
-  children dropped;
-  spawn_op* op = nullptr;
-  {
-    std::lock_guard lock(mutex_);
-    if (key) {
-      op = keys_.find(key);
-      if (!op || !op->what->waiting_) return;
-      keys_.erase(key);
-      pending_.erase(*op->what);
-      op->what->waiting_ = nullptr;
-    } else {
+  if (key) {
+    if (spawn_op* op = take(key)) {
+      departing_.end(mutex_);
+      op->destroy();
+    }
+  } else {
+    children dropped;
+    {
+      std::lock_guard lock(mutex_);
       dead_ = closed_ = cancelled_ = true;
       drop_pending(dropped);
       if (!dropped.empty() && errors_.empty())
         errors_.push_back(to_exception_ptr(boost::asio::error::operation_aborted));
     }
+    while (!dropped.empty()) {
+      child& c = dropped.pop_front();
+      if (spawn_op* waiting = std::exchange(c.waiting_, nullptr)) {
+        departing_.end(mutex_);
+        waiting->destroy();
+      }
+      c.clear();
+      c.release();
+    }
   }
-  if (op) {
-    op->what->clear();
-    op->what->release();
-    op->destroy();
-  }
-  while (!dropped.empty()) {
-    child& c = dropped.pop_front();
-    if (spawn_op* waiting = std::exchange(c.waiting_, nullptr)) waiting->destroy();
-    c.clear();
-    c.release();
+  {
+    std::unique_lock lock(mutex_);
+    departing_.wait(lock);
   }
   settle();
 }

@@ -20,6 +20,16 @@
 
 namespace bulkhead::detail {
 
+BULKHEAD_DECL scheduler*& scheduler::current() noexcept {
+  static thread_local constinit scheduler* instance = nullptr;
+  return instance;
+}
+
+BULKHEAD_DECL submit_op*& scheduler::current_op() noexcept {
+  static thread_local constinit submit_op* instance = nullptr;
+  return instance;
+}
+
 // --- construction ---
 
 BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, options opts)
@@ -27,7 +37,8 @@ BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, opt
   drains_->attach(&io_);
 }
 
-BULKHEAD_DECL scheduler::~scheduler() = default;
+/// A cancellation that met the end of the pool may have left something behind.
+BULKHEAD_DECL scheduler::~scheduler() { discard_all(); }
 
 BULKHEAD_DECL void scheduler::start() {
   threads_.reserve(options_.threads);
@@ -48,9 +59,10 @@ BULKHEAD_DECL void scheduler::start() {
       try {
         throw;
       } catch (const std::system_error& e) {
+        std::string what = "pool: worker ";
+        what += std::to_string(i + 1) + " of " + std::to_string(options_.threads);
         throw system_error(error_code(e.code().value(), boost::system::system_category()),
-                           std::string("pool: worker ") + std::to_string(i + 1) + " of " +
-                               std::to_string(options_.threads) + " could not be created");
+                           what + " could not be created");
       }
     }
   }
@@ -124,6 +136,7 @@ BULKHEAD_DECL void scheduler::give_place_back(cell& c) noexcept {
     --queued_;
     slab_.release(c);
     wake = admit_waiters() && claim_wake();
+    let_go_if_finished();
   }
   if (wake) wake_one();
   complete_drains_if_done();
@@ -261,9 +274,14 @@ BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
     if (ec) {
       ++rejected_;
       forget(op);
+      departing_.begin();
     }
   }
-  if (ec) op.abort(ec);
+  if (ec) {
+    op.abort(ec);
+    departing_.end(mutex_);
+    complete_drains_if_done();
+  }
   if (wake) wake_one();
 }
 
@@ -292,6 +310,7 @@ BULKHEAD_DECL submit_op* scheduler::take(wait_key key, std::stop_source& running
       return nullptr;
     }
     leave_queue(*op);
+    departing_.begin();
     ++cancelled_;
     wake = admit_waiters() && claim_wake();
   }
@@ -303,6 +322,7 @@ BULKHEAD_DECL void scheduler::cancel(wait_key key, boost::asio::cancellation_typ
   std::stop_source running(std::nostopstate);
   if (submit_op* op = take(key, running)) {
     op->abort(boost::asio::error::operation_aborted);
+    departing_.end(mutex_);
     complete_drains_if_done();
   }
   running.request_stop();
@@ -313,16 +333,24 @@ BULKHEAD_DECL void scheduler::cancel(wait_key key, boost::asio::cancellation_typ
 BULKHEAD_DECL void scheduler::on_context_shutdown(wait_key key) noexcept {
   std::stop_source running(std::nostopstate);
   submit_op* op = take(key, running);
-  if (!op && !running_in_this_thread()) {
+  if (op) {
+    departing_.end(mutex_);
+  } else {
     {
       std::lock_guard lock(mutex_);
       op = keys_.find(key);
-      if (!op || op->now != submit_op::state::running) return;
-      op->orphaned = true;
+      if (op) op->orphaned = true;
+    }
+    if (op && op == current_op()) {
+      std::fputs("bulkhead: the context of a handler must not be destroyed by the function that it "
+                 "waits for\n",
+                 stderr);
+      std::terminate();
     }
     running.request_stop();
     std::unique_lock lock(mutex_);
-    orphaned_.wait(lock, [&] { return !keys_.find(key); });
+    if (op) orphaned_.wait(lock, [&] { return !keys_.find(key); });
+    departing_.wait(lock);
   }
   if (op) op->discard();
   complete_drains_if_done();
@@ -380,10 +408,12 @@ BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcep
 // --- workers ---
 
 BULKHEAD_DECL void scheduler::run_worker(std::size_t index) noexcept {
-  const std::string number = std::string("/") + std::to_string(index);
+  std::string number = "/"; // and no operator+: g++ 12 warns of it at -O3, falsely
+  number += std::to_string(index);
   constexpr std::size_t longest_name = 15; // of a thread, in Linux
+  const std::string name = options_.name.empty() ? "pool" : options_.name;
   ::pthread_setname_np(::pthread_self(),
-                       (options_.name.substr(0, longest_name - number.size()) + number).c_str());
+                       (name.substr(0, longest_name - number.size()) + number).c_str());
   current() = this;
   unsigned since_poll = 0;
   unsigned yielded = 0;
@@ -458,28 +488,34 @@ BULKHEAD_DECL void scheduler::run_async(submit_op& op) noexcept {
   {
     auto forward = [&op] { op.stop.request_stop(); };
     std::stop_callback<decltype(forward)> on_stop(stop_.get_token(), forward);
+    current_op() = &op;
     ok = op.run();
+    current_op() = nullptr;
   }
   bool discard;
   {
     std::lock_guard lock(mutex_);
     forget(op);
-    if (op.orphaned) {
-      count_end(ok);
-      orphaned_.notify_all();
-      return;
-    }
+    count_end(ok);
+    if (op.orphaned) return orphaned_.notify_all();
     discard = stopped_ && op.home() == &io_;
+    if (!discard) departing_.begin();
   }
-  // First the handler, then the drain that waits for it: who stops a context when the drain is
-  // done must find this completion posted there.
-  discard ? op.discard() : op.finish();
-  end_running(ok);
+  if (discard) {
+    op.discard();
+  } else {
+    // First the handler, then the drain that waits for it: who stops a context when the drain is
+    // done must find this completion posted there.
+    op.finish();
+    departing_.end(mutex_);
+  }
+  complete_drains_if_done();
 }
 
 BULKHEAD_DECL void scheduler::poll() noexcept {
   try {
-    io_.poll_one();
+    for (int i = 0; i != polled_at_most && io_.poll_one() != 0; ++i) {
+    }
   } catch (...) {
     report_exception(std::current_exception());
   }
@@ -531,7 +567,7 @@ BULKHEAD_DECL void scheduler::wake_one() noexcept {
 // --- the end ---
 
 BULKHEAD_DECL bool scheduler::drained() const noexcept {
-  return closed_ && queued_ == 0 && running_ == 0 && line_.empty();
+  return closed_ && queued_ == 0 && running_ == 0 && line_.empty() && departing_.none();
 }
 
 BULKHEAD_DECL void scheduler::complete_drains_if_done() noexcept {
@@ -552,6 +588,7 @@ BULKHEAD_DECL void scheduler::end_line(ops& refused) noexcept {
     ++rejected_;
     if (submit_op* op = c.op) {
       forget(*op);
+      departing_.begin();
       refused.push_back(*op);
     } else {
       --blocked_;
@@ -561,6 +598,26 @@ BULKHEAD_DECL void scheduler::end_line(ops& refused) noexcept {
   }
 }
 
+/// Aborts what has departed; but after stop(), discards handlers that would run on the pool.
+BULKHEAD_DECL void scheduler::end_all(ops& all, error_code ec) noexcept {
+  bool stopped;
+  {
+    std::lock_guard lock(mutex_);
+    stopped = stopped_;
+  }
+  const std::size_t n = all.size();
+  ops own;
+  while (!all.empty()) {
+    submit_op& op = all.pop_front();
+    if (stopped && op.home() == &io_)
+      own.push_back(op);
+    else
+      op.abort(ec);
+  }
+  departing_.end(mutex_, n);
+  while (!own.empty()) own.pop_front().discard();
+}
+
 BULKHEAD_DECL void scheduler::close() noexcept {
   ops refused;
   {
@@ -568,7 +625,7 @@ BULKHEAD_DECL void scheduler::close() noexcept {
     closed_ = true;
     end_line(refused);
   }
-  while (!refused.empty()) refused.pop_front().abort(errc::closed);
+  end_all(refused, errc::closed);
   complete_drains_if_done();
 }
 
@@ -592,6 +649,7 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
       ++cancelled_;
       if (submit_op* op = c.op) {
         forget(*op);
+        departing_.begin();
         aborted.push_back(*op);
       } else {
         dropped.push_back(c);
@@ -603,14 +661,8 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
   }
   const std::size_t abandoned = aborted.size() + dropped.size();
   stop_.request_stop();
-  const auto end = [this](ops& all, error_code ec) {
-    while (!all.empty()) {
-      submit_op& op = all.pop_front();
-      op.home() == &io_ ? op.discard() : op.abort(ec);
-    }
-  };
-  end(refused, errc::closed);
-  end(aborted, boost::asio::error::operation_aborted);
+  end_all(refused, errc::closed);
+  end_all(aborted, boost::asio::error::operation_aborted);
   while (!dropped.empty()) {
     cell& c = dropped.pop_front();
     c.reset();

@@ -47,18 +47,8 @@ BULKHEAD_DECL error_code semaphore_core::refusal(std::size_t weight) const noexc
   return {};
 }
 
-BULKHEAD_DECL boost::system::result<permit, rejection>
-semaphore_core::try_acquire(std::size_t weight) {
-  constexpr std::string_view stage = "semaphore";
-  std::lock_guard lock(mutex_);
-  if (auto ec = refusal(weight)) return rejection{ec, {}, stage};
-  if (!may_proceed(weight)) return rejection{errc::queue_full, {}, stage};
-  in_use_ += weight;
-  return permit(shared_from_this(), weight);
-}
-
-BULKHEAD_DECL bool semaphore_core::acquire_now(std::size_t weight, error_code& ec, permit& p) {
-  std::lock_guard lock(mutex_);
+/// Under the mutex: grants or refuses what need not, or cannot, wait. False: it has to wait.
+BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, error_code& ec, permit& p) {
   ec = refusal(weight);
   if (!ec && may_proceed(weight)) {
     in_use_ += weight;
@@ -67,6 +57,23 @@ BULKHEAD_DECL bool semaphore_core::acquire_now(std::size_t weight, error_code& e
   }
   if (!ec && waiters_.size() >= max_waiters_) ec = errc::queue_full;
   return static_cast<bool>(ec);
+}
+
+BULKHEAD_DECL boost::system::result<permit, rejection>
+semaphore_core::try_acquire(std::size_t weight) {
+  error_code ec;
+  permit p;
+  {
+    std::lock_guard lock(mutex_);
+    if (!decide(weight, ec, p)) ec = errc::queue_full;
+  }
+  if (ec) return rejection{ec, {}, "semaphore"};
+  return p;
+}
+
+BULKHEAD_DECL bool semaphore_core::acquire_now(std::size_t weight, error_code& ec, permit& p) {
+  std::lock_guard lock(mutex_);
+  return decide(weight, ec, p);
 }
 
 BULKHEAD_DECL wait_key semaphore_core::reserve(acquire_op& op) {
@@ -84,24 +91,21 @@ BULKHEAD_DECL void semaphore_core::enqueue(acquire_op& op) noexcept {
   permit p;
   {
     std::lock_guard lock(mutex_);
-    ec = refusal(op.weight);
-    if (!ec && may_proceed(op.weight)) {
-      in_use_ += op.weight;
-      p = permit(shared_from_this(), op.weight);
-    } else if (!ec && waiters_.size() < max_waiters_) {
+    if (!decide(op.weight, ec, p)) {
       waiters_.push_back(op);
       return;
-    } else if (!ec) {
-      ec = errc::queue_full;
     }
     keys_.erase(op.key);
+    departing_.begin();
   }
   op.complete(ec, std::move(p));
+  departing_.end(mutex_);
 }
 
 BULKHEAD_DECL void semaphore_core::leave_queue(acquire_op& op) noexcept {
   waiters_.erase(op);
   keys_.erase(op.key);
+  departing_.begin();
 }
 
 BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
@@ -116,14 +120,18 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
 }
 
 BULKHEAD_DECL void semaphore_core::complete_granted(queue granted) noexcept {
+  const std::size_t n = granted.size();
   while (!granted.empty()) {
     acquire_op& op = granted.pop_front();
     op.complete({}, permit(shared_from_this(), op.weight));
   }
+  departing_.end(mutex_, n);
 }
 
 BULKHEAD_DECL void semaphore_core::complete_all(queue ops, error_code ec) noexcept {
+  const std::size_t n = ops.size();
   while (!ops.empty()) ops.pop_front().complete(ec, permit());
+  departing_.end(mutex_, n);
 }
 
 /// Takes the wait `key` out of the queue, if it is still there, and grants those behind it.
@@ -138,8 +146,10 @@ BULKHEAD_DECL acquire_op* semaphore_core::take(wait_key key, queue& granted) noe
 
 BULKHEAD_DECL void semaphore_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
   queue granted;
-  if (acquire_op* op = take(key, granted))
+  if (acquire_op* op = take(key, granted)) {
     op->complete(boost::asio::error::operation_aborted, permit());
+    departing_.end(mutex_);
+  }
   complete_granted(std::move(granted));
 }
 
@@ -205,7 +215,10 @@ BULKHEAD_DECL void semaphore_core::end(state s) noexcept {
     }
   }
   if (s != state::shut_down) return complete_all(std::move(ended), ec);
+  departing_.end(mutex_, ended.size());
   while (!ended.empty()) ended.pop_front().destroy();
+  std::unique_lock lock(mutex_);
+  departing_.wait(lock);
 }
 
 BULKHEAD_DECL void semaphore_core::close() noexcept { end(state::closed); }
@@ -215,8 +228,13 @@ BULKHEAD_DECL void semaphore_core::abandon() noexcept { end(state::abandoned); }
 BULKHEAD_DECL void semaphore_core::on_context_shutdown(wait_key key) noexcept {
   if (!key) return end(state::shut_down);
   queue granted;
-  if (acquire_op* op = take(key, granted)) op->destroy();
+  if (acquire_op* op = take(key, granted)) {
+    departing_.end(mutex_);
+    op->destroy();
+  }
   complete_granted(std::move(granted));
+  std::unique_lock lock(mutex_);
+  departing_.wait(lock);
 }
 
 BULKHEAD_DECL std::size_t semaphore_core::limit() const noexcept {

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_GROUP_CHILD_OF_HPP
 #define BULKHEAD_DETAIL_GROUP_CHILD_OF_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/group/group_core.hpp>
 
 #include <boost/asio/async_result.hpp>
@@ -26,11 +27,6 @@
 namespace bulkhead::detail {
 
 // --- what a child is made of ---
-
-template <class T>
-inline constexpr bool is_coroutine = false;
-template <class T, class Executor>
-inline constexpr bool is_coroutine<boost::asio::awaitable<T, Executor>> = true;
 
 template <class T>
 inline constexpr bool is_deferred_operation =
@@ -60,17 +56,6 @@ requires is_deferred_operation<R>
 struct value_of<R>
     : value_of_signature<typename decltype(std::declval<R>()(signature_probe()))::type> {
 };
-
-template <class F>
-decltype(auto) invoke_with_stop_token(F& f, [[maybe_unused]] std::stop_token stop) {
-  if constexpr (std::invocable<F&, std::stop_token>)
-    return f(std::move(stop));
-  else
-    return f();
-}
-
-template <class F>
-using child_result = decltype(invoke_with_stop_token(std::declval<F&>(), std::stop_token()));
 
 struct ignore_result {
   template <class... T>
@@ -143,7 +128,7 @@ public:
       : child(ex), function_(std::in_place, std::forward<G>(f)), sink_(std::move(sink)) {}
 
 private:
-  using result = child_result<F>;
+  using result = callable_result<F>;
 
   void start() override {
     if constexpr (is_coroutine<std::remove_cvref_t<result>>) {
@@ -164,7 +149,7 @@ private:
 
   void clear() noexcept override { function_.reset(); }
 
-  decltype(auto) invoke() { return invoke_with_stop_token(*function_, stop_token()); }
+  decltype(auto) invoke() { return invoke_with_stop_token(*function_, stop_source()); }
 
   template <class T, class Executor>
   void start_coroutine(boost::asio::awaitable<T, Executor> a) {
@@ -207,6 +192,14 @@ gate_ptr<child> make_child(const boost::asio::any_io_executor& ex, C&& c) {
         new child_of<type, ignore_result>(ex, std::forward<C>(c), ignore_result()));
   }
 }
+
+/// A child on its way into a group. It can be started once, so it cannot be copied.
+struct new_child {
+  gate_ptr<child> ptr;
+
+  explicit new_child(gate_ptr<child> c) noexcept : ptr(std::move(c)) {}
+  new_child(new_child&&) noexcept = default;
+};
 
 } // namespace bulkhead::detail
 

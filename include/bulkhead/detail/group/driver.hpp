@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_GROUP_DRIVER_HPP
 
 #include <bulkhead/detail/group/group_core.hpp>
+#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
@@ -108,24 +109,26 @@ private:
       op = std::exchange(op_, nullptr);
       dead = dead_;
       cancelled = cancelled_;
+      if (op && !dead) departing_.begin();
     }
     if (!op) return;
-    if (dead)
-      op->destroy();
-    else if (error)
+    if (dead) return op->destroy();
+    if (error)
       op->complete(std::move(error), R()...);
     else if (cancelled)
       op->complete(aborted(), R()...);
     else
       succeed(*op);
+    departing_.end(mutex_);
   }
 
   void on_context_shutdown(wait_key key) noexcept final {
     waiter* op = nullptr;
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       dead_ = true;
       if (key) op = std::exchange(op_, nullptr);
+      departing_.wait(lock);
     }
     if (!op) return;
     core_->cancel_children(boost::asio::cancellation_type::terminal, true);
@@ -136,11 +139,13 @@ private:
   shutdown_subscription subscription_;
   mutable std::mutex mutex_;
   waiter* op_ = nullptr;
+  departures departing_;
   bool cancelled_ = false; // through the token's slot
   bool dead_ = false;
 };
 
-/// Where a group runs: an executor that was named, or that of the handler.
+/// Where a group runs: an executor that was named, or that of the handler. An initiation derives
+/// from one of them, and so has an executor of its own exactly if one was named.
 struct handlers_executor {
   template <class Handler>
   static boost::asio::any_io_executor of(const Handler& handler) {
@@ -157,7 +162,11 @@ struct handlers_executor {
 };
 
 struct named_executor {
-  boost::asio::any_io_executor executor;
+  using executor_type = boost::asio::any_io_executor;
+
+  executor_type executor;
+
+  executor_type get_executor() const noexcept { return executor; }
 
   template <class Handler>
   boost::asio::any_io_executor of(const Handler&) const {

@@ -156,32 +156,30 @@ private:
 
   void pull() noexcept {
     try {
-      if (!position_) position_.emplace(std::ranges::begin(view_));
-      for (;; ++*position_) {
-        if (ended() || *position_ == std::ranges::end(view_)) return finish(nullptr);
-        if (!take_slot()) return;
-      }
+      while (!ended() && this->core()->reserve_slot())
+        if (!fill_slot()) return finish(nullptr);
+      if (ended()) finish(nullptr);
     } catch (...) {
       finish(std::current_exception());
     }
   }
 
-  /// Starts a call for the element at the position, if there is a slot for it.
-  bool take_slot() {
-    group_core& core = *this->core();
-    if (!core.reserve_slot()) {
-      if (ended()) finish(nullptr);
-      return false;
-    }
-    gate_ptr<child> c;
-    try {
-      c = gate_ptr<child>(new child_of<call, sink>(
-          core.executor(), call_maker{function_, *position_}, results_.make()));
-    } catch (...) {
-      core.unreserve_slot();
-      throw;
-    }
-    core.spawn_reserved(std::move(c));
+  /// Starts a call for the next element in the slot that was reserved; false if there is none.
+  bool fill_slot() {
+    struct guard {
+      group_core* core;
+      ~guard() {
+        if (core) core->unreserve_slot();
+      }
+    } slot{this->core().get()};
+    if (!position_)
+      position_.emplace(std::ranges::begin(view_));
+    else
+      ++*position_;
+    if (*position_ == std::ranges::end(view_)) return false;
+    gate_ptr<child> c(new child_of<call, sink>(slot.core->executor(),
+                                               call_maker{function_, *position_}, results_.make()));
+    std::exchange(slot.core, nullptr)->spawn_reserved(std::move(c));
     return true;
   }
 
@@ -262,12 +260,10 @@ struct map_for {
 };
 
 template <class Each, class Where>
-struct initiate_each {
-  Where where;
-
+struct initiate_each : Where {
   template <class Handler, class View, class F>
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
-    begin_driver(where, std::forward<Handler>(handler),
+    begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
                  [&](const boost::asio::any_io_executor& ex) {
                    return std::make_shared<Each>(make_group(ex, {.limit = limit}), std::move(view),
                                                  std::forward<F>(f));

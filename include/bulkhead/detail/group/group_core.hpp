@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/group/gate.hpp>
+#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -67,7 +68,7 @@ public:
 
   gate_executor get_executor() noexcept { return gate_executor(*this); }
   boost::asio::cancellation_slot slot() noexcept { return signal_.slot(); }
-  std::stop_token stop_token() const noexcept { return stop_.get_token(); }
+  const std::stop_source& stop_source() const noexcept { return stop_; }
 
 protected:
   /// Destroys the callable and all it holds.
@@ -89,9 +90,10 @@ private:
   std::stop_source stop_;
   std::atomic<bool> cancelled_{false};
   spawn_op* waiting_ = nullptr;
-  std::uint64_t last_cancel_ = 0; // the group's cancellation that reached it last
+  boost::asio::cancellation_type undelivered_ = boost::asio::cancellation_type::none;
   bool is_body_ = false;
-  bool started_ = false;
+  bool starting_ = false; // start() is on the stack
+  bool lost_ = false;     // meanwhile
 };
 
 /// What runs a group from its beginning to its end, where there is such: a scope, a map.
@@ -149,7 +151,7 @@ public:
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept;
 
   /// A slot for a child that is yet to be made: to be followed by spawn_reserved() or unreserve().
-  bool reserve_slot() noexcept;
+  bool reserve_slot() noexcept; // at most one at a time
   void spawn_reserved(gate_ptr<child> c);
   void unreserve_slot() noexcept;
 
@@ -190,11 +192,12 @@ private:
   void adopt(child& c) noexcept;
   void leave(child& c) noexcept;
   void launch(child& c) noexcept;
-  bool record(std::exception_ptr error, bool from_body) noexcept;
-  bool is_failure(const std::exception_ptr& error) const noexcept;
+  bool record(const std::exception_ptr& error, bool was_aborted, bool from_body);
   std::exception_ptr result() const;
   void drop_pending(children& dropped) noexcept;
-  static void end_dropped(children dropped, error_code ec) noexcept;
+  void end_dropped(children dropped, error_code ec) noexcept;
+  spawn_op* take(wait_key key) noexcept;
+  void deliver_cancellations();
 
   const boost::asio::any_io_executor executor_;
   boost::asio::execution_context* context_ = nullptr;
@@ -205,14 +208,17 @@ private:
   children running_;
   children pending_;
   key_table<spawn_op> keys_;
+  departures departing_; // spawn operations that were taken out of keys_
   std::size_t reserved_ = 0;
+  std::uint64_t reserved_at_ = 0; // cancels_ then
+  std::size_t undelivered_ = 0;   // children with a cancellation that is to be emitted
   gate_ptr<child> body_;
   bool body_runs_ = false;
-  bool closed_ = false;    // nothing more is accepted
-  bool cancelled_ = false; // an aborted child is no failure any more
-  bool aborted_ = false;   // cancelled for good: nothing more starts
-  bool dead_ = false;      // the context is going, nothing starts any more
-  std::uint64_t cancels_ = 0;
+  bool closed_ = false;       // nothing more is accepted
+  bool cancelled_ = false;    // an aborted child is no failure any more
+  bool aborted_ = false;      // cancelled for good: nothing more starts
+  bool dead_ = false;         // the context is going, nothing starts any more
+  std::uint64_t cancels_ = 0; // how often
   std::vector<std::exception_ptr> errors_;
   std::shared_ptr<group_driver> driver_;
   std::shared_ptr<wait_set<std::exception_ptr>> joins_ =

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_RUN_CELL_HPP
 #define BULKHEAD_DETAIL_RUN_CELL_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 
 #include <cstddef>
@@ -81,14 +82,6 @@ private:
   };
 
   template <class F>
-  static void call(F& f, const std::stop_source& stop) {
-    if constexpr (std::is_invocable_v<F&, std::stop_token>)
-      static_cast<void>(f(stop.get_token()));
-    else
-      static_cast<void>(f());
-  }
-
-  template <class F>
   static constexpr functions inline_functions = {
       [](void* storage, const std::stop_source& stop) {
         F* f = std::launder(static_cast<F*>(storage));
@@ -96,7 +89,7 @@ private:
           F* f;
           ~guard() { std::destroy_at(f); }
         } g{f};
-        call(*f, stop);
+        static_cast<void>(invoke_with_stop_token(*f, stop));
       },
       [](void* storage) noexcept { std::destroy_at(std::launder(static_cast<F*>(storage))); }};
 
@@ -136,7 +129,7 @@ private:
         guard g{this};
         return F(std::move(function));
       }();
-      call(f, stop);
+      static_cast<void>(invoke_with_stop_token(f, stop));
     }
   };
 

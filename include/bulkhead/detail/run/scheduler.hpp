@@ -8,8 +8,10 @@
 #ifndef BULKHEAD_DETAIL_RUN_SCHEDULER_HPP
 #define BULKHEAD_DETAIL_RUN_SCHEDULER_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/run/cell.hpp>
+#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -219,10 +221,10 @@ private:
   static constexpr unsigned poll_interval = 61;
   static constexpr unsigned yields_before_sleep = 8;
 
-  static scheduler*& current() noexcept {
-    static thread_local constinit scheduler* instance = nullptr;
-    return instance;
-  }
+  static constexpr int polled_at_most = 16;
+
+  static scheduler*& current() noexcept;    // whose worker this thread is
+  static submit_op*& current_op() noexcept; // what it runs
 
   // Reserves a place for `f`, or, where that runs no code of the user's, puts it there at once.
   // Returns the reserved cell, which the caller has to fill and push.
@@ -276,10 +278,7 @@ private:
     bool ok = true;
     try {
       std::decay_t<F> function(std::forward<F>(f));
-      if constexpr (std::is_invocable_v<std::decay_t<F>&, std::stop_token>)
-        static_cast<void>(function(stop_.get_token()));
-      else
-        static_cast<void>(function());
+      static_cast<void>(invoke_with_stop_token(function, stop_));
     } catch (...) {
       ok = false;
       report_exception(std::current_exception());
@@ -321,6 +320,7 @@ private:
   void join_threads();
   void end_line(ops& refused) noexcept;
   void forget(submit_op& op) noexcept;
+  void end_all(ops& all, error_code ec) noexcept;
   submit_op* take(wait_key key, std::stop_source& running) noexcept;
   void leave_queue(submit_op& op) noexcept;
 
@@ -334,6 +334,7 @@ private:
   cells queue_; // what may run, in order of arrival
   cells line_;  // submissions waiting for room, in order of arrival
   key_table<submit_op> keys_;
+  departures departing_;   // operations that are in no list any more and not posted yet
   std::size_t queued_ = 0; // admitted submissions that have not started; some not linked yet
   std::size_t running_ = 0;
   std::size_t blocked_ = 0; // threads in line_

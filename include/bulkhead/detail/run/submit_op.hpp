@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_RUN_SUBMIT_OP_HPP
 #define BULKHEAD_DETAIL_RUN_SUBMIT_OP_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/run/scheduler.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
@@ -24,19 +25,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace boost::asio {
-template <class T, class Executor>
-class awaitable;
-}
-
 namespace bulkhead::detail {
-
-template <class F>
-struct submit_result : std::invoke_result<F&> {};
-template <class F>
-requires std::invocable<F&, std::stop_token>
-struct submit_result<F> : std::invoke_result<F&, std::stop_token> {
-};
 
 template <class R>
 struct submit_signature_of {
@@ -48,20 +37,14 @@ struct submit_signature_of<void> {
 };
 
 template <class F>
-using submit_signature =
-    typename submit_signature_of<typename submit_result<std::decay_t<F>>::type>::type;
-
-template <class T>
-inline constexpr bool is_awaitable = false;
-template <class T, class Executor>
-inline constexpr bool is_awaitable<boost::asio::awaitable<T, Executor>> = true;
+using submit_signature = typename submit_signature_of<callable_result<std::decay_t<F>>>::type;
 
 template <class F>
 constexpr void check_submittable() {
   using function = std::decay_t<F>;
   static_assert(std::invocable<function&> || std::invocable<function&, std::stop_token>,
                 "a pool runs functions that can be called with nothing or with a std::stop_token");
-  static_assert(!is_awaitable<typename submit_result<function>::type>,
+  static_assert(!is_coroutine<callable_result<function>>,
                 "a pool runs functions, not coroutines: give this one to a bulkhead::task_group or "
                 "to asio::co_spawn");
 }
@@ -92,17 +75,11 @@ private:
   }
 
   std::tuple<R...> call() {
-    const auto invoke = [this]() -> decltype(auto) {
-      if constexpr (std::invocable<F&, std::stop_token>)
-        return (*function_)(stop.get_token());
-      else
-        return (*function_)();
-    };
     if constexpr (sizeof...(R) == 0) {
-      invoke();
+      invoke_with_stop_token(*function_, stop);
       return {};
     } else {
-      return std::tuple<R...>(invoke());
+      return std::tuple<R...>(invoke_with_stop_token(*function_, stop));
     }
   }
 

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 #define BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 
+#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
@@ -97,12 +98,13 @@ private:
   bool may_proceed(std::size_t weight) const noexcept;
   error_code refusal(std::size_t weight) const noexcept;
   error_code end_of_waits() const noexcept;
+  bool decide(std::size_t weight, error_code& ec, permit& p);
   void leave_queue(acquire_op& op) noexcept;
   acquire_op* take(wait_key key, queue& granted) noexcept;
   queue wake() noexcept;
   void complete_granted(queue granted) noexcept;
   void end(state s) noexcept;
-  static void complete_all(queue ops, error_code ec) noexcept;
+  void complete_all(queue ops, error_code ec) noexcept;
 
   mutable std::mutex mutex_;
   std::size_t limit_;
@@ -112,6 +114,7 @@ private:
   state state_ = state::open;
   queue waiters_;
   key_table<acquire_op> keys_;
+  departures departing_; // what leave_queue() took out
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
 };

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
 #define BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
 
+#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -17,6 +18,7 @@
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/error.hpp>
 
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -79,7 +81,10 @@ public:
   }
 
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept {
-    if (waiter* op = take(key)) op->complete(aborted());
+    if (waiter* op = take(key)) {
+      op->complete(aborted());
+      departing_.end(mutex_);
+    }
   }
 
   using list = intrusive_list<waiter>;
@@ -90,23 +95,27 @@ public:
     list all(std::move(waiters_));
     for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op))
       keys_.erase(op->key);
+    departing_.begin(all.size());
     return all;
   }
 
-  static void complete(list all, const Result& result) noexcept {
+  void complete(list all, const Result& result) noexcept {
+    const std::size_t n = all.size();
     while (!all.empty()) all.pop_front().complete(result);
+    departing_.end(mutex_, n);
   }
 
   /// As complete(), but handlers that would run on `own` are destroyed instead.
-  static void complete_elsewhere(list all, const boost::asio::execution_context& own,
-                                 const Result& result) noexcept {
+  void complete_elsewhere(list all, const boost::asio::execution_context& own,
+                          const Result& result) noexcept {
+    list here;
+    list elsewhere;
     while (!all.empty()) {
       waiter& op = all.pop_front();
-      if (op.handler_context() == &own)
-        op.destroy();
-      else
-        op.complete(result);
+      (op.handler_context() == &own ? here : elsewhere).push_back(op);
     }
+    complete(std::move(elsewhere), result);
+    destroy(std::move(here));
   }
 
 private:
@@ -116,21 +125,30 @@ private:
     if (!op || !op->is_linked()) return nullptr;
     waiters_.erase(*op);
     keys_.erase(key);
+    departing_.begin();
     return op;
   }
 
+  void destroy(list all) noexcept {
+    departing_.end(mutex_, all.size());
+    while (!all.empty()) all.pop_front().destroy();
+  }
+
   void on_context_shutdown(wait_key key) noexcept override {
-    if (key) {
-      if (waiter* op = take(key)) op->destroy();
-    } else {
-      list all = take_all();
-      while (!all.empty()) all.pop_front().destroy();
+    if (!key) {
+      destroy(take_all());
+    } else if (waiter* op = take(key)) {
+      departing_.end(mutex_);
+      op->destroy();
     }
+    std::unique_lock lock(mutex_);
+    departing_.wait(lock);
   }
 
   std::mutex mutex_;
   list waiters_;
   key_table<waiter> keys_;
+  departures departing_;
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
 };

@@ -1,0 +1,50 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_WAIT_DEPARTURES_HPP
+#define BULKHEAD_DETAIL_WAIT_DEPARTURES_HPP
+
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+
+namespace bulkhead::detail {
+
+/// Operations that have left their engine's tables and whose handlers are not posted yet.
+///
+/// Completing happens under no lock, so between the two a handler's context could shut down, find
+/// nothing of its own in the engine, and be gone when the handler is posted there. So an engine
+/// counts its operations out, and a context that shuts down waits until none is on its way. Little
+/// happens on that way: handlers are posted, not destroyed, and functions that never ran end.
+class departures {
+public:
+  /// Under the engine's mutex, in one step with taking `n` operations out.
+  void begin(std::size_t n = 1) noexcept { count_ += n; }
+
+  /// When they are posted.
+  void end(std::mutex& engine, std::size_t n = 1) noexcept {
+    if (n == 0) return;
+    std::lock_guard lock(engine);
+    count_ -= n;
+    if (count_ == 0) none_.notify_all();
+  }
+
+  bool none() const noexcept { return count_ == 0; }
+
+  /// Under the engine's mutex, which is released meanwhile.
+  void wait(std::unique_lock<std::mutex>& engine) noexcept {
+    none_.wait(engine, [this] { return count_ == 0; });
+  }
+
+private:
+  std::size_t count_ = 0;
+  std::condition_variable none_;
+};
+
+} // namespace bulkhead::detail
+
+#endif
