@@ -118,12 +118,15 @@ public:
   /// Accepts a child, which starts as soon as fewer than `limit` are in flight, in the order of
   /// spawning. It never starts within this call.
   ///
-  /// Errors: system_error(closed) after close(), a terminal cancel() or, with cancel_siblings, a
-  /// failure.
+  /// Errors (system_error)  closed              close() was called
+  ///                        operation_aborted   the group was cancelled for good, by cancel() or,
+  ///                        with
+  ///                                            cancel_siblings, by a failure; so, leaving a child
+  ///                                            or the body of a scope, it is no further failure
   template <class Child>
   void spawn(Child&& c) {
-    if (core_->spawn(detail::make_child(core_->executor(), std::forward<Child>(c))))
-      throw system_error(make_error_code(errc::closed));
+    if (auto ec = core_->spawn(detail::make_child(core_->executor(), std::forward<Child>(c))))
+      throw system_error(ec);
   }
 
   /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false.
