@@ -37,8 +37,7 @@ struct pool_options {
   /// Worker threads, at least 1.
   std::size_t threads = available_parallelism();
 
-  /// Submissions that are admitted and have not started, at least 1. `unbounded` must be written
-  /// out.
+  /// Submissions admitted and not started, at least 1. `unbounded` must be written out.
   std::size_t queue_limit = 4096;
 
   /// async_submit calls that may wait for room at one time.
@@ -122,8 +121,7 @@ public:
 
   /// Submits `f`; when the queue is full, does as `policy` says.
   ///
-  /// A blocked call stands in one line with the waiting async_submit calls, first come, first
-  /// served.
+  /// A blocked call stands in one line with waiting async_submit calls, first come, first served.
   ///
   /// Errors (system_error)  closed          close() or stop() was called, also while waiting
   ///                        queue_full      policy is reject
@@ -148,12 +146,11 @@ public:
   /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
   /// Executor              the handler's, else the pool's; never from within this call
   /// Cancellation          terminal, partial, total. Waiting or queued: f is dropped. Running: stop
-  /// is
-  ///                       requested of f's std::stop_token, and f decides
-  /// Errors                system_error(queue_full)   queue_limit and waiter_limit are reached
-  ///                       system_error(closed)       close() or stop() was called before f was
-  ///                       queued system_error(operation_aborted)   cancelled, or stop(), before f
-  ///                       started what f throws
+  ///                       is requested of f's std::stop_token, and f decides
+  /// Errors (system_error) queue_full          queue_limit and waiter_limit are reached
+  ///                       closed              close() or stop() was called before f was queued
+  ///                       operation_aborted   cancelled, or stop() was called, before f started
+  ///                       and what f throws
   /// Exception safety      strong: if this throws (bad_alloc), nothing was submitted
   /// Complexity            O(1), also to cancel
   template <class F, asio::completion_token_for<detail::submit_signature<F>> Token>

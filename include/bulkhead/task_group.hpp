@@ -120,9 +120,8 @@ public:
   ///
   /// Errors (system_error)  closed              close() was called
   ///                        operation_aborted   the group was cancelled for good, by cancel() or,
-  ///                        with
-  ///                                            cancel_siblings, by a failure; so, leaving a child
-  ///                                            or the body of a scope, it is no further failure
+  ///                                            with cancel_siblings, by a failure; leaving a child
+  ///                                            or a scope's body, it is no further failure
   template <class Child>
   void spawn(Child&& c) {
     if (auto ec = core_->spawn(detail::make_child(core_->executor(), std::forward<Child>(c))))
@@ -154,9 +153,8 @@ public:
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
   /// completes them.
   ///
-  /// Completion signature  void(std::exception_ptr e)   the first failure; with collect, if there
-  /// were
-  ///                                                    several, multiple_errors
+  /// Completion signature  void(std::exception_ptr e)   the first failure, or, with collect and if
+  ///                                                    there were several, multiple_errors
   /// Executor              the handler's, else get_executor(); never from within this call
   /// Cancellation          terminal, partial, total: abandons this wait, not the children
   /// Errors                system_error(operation_aborted)   cancelled, or the group was destroyed
@@ -361,8 +359,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// Cancellation          terminal, partial, total: forwarded to body and children; completes with
 ///                       operation_aborted when all have ended
 /// Errors                the first failure in time of a child or the body; with collect, if there
-/// were
-///                       several, multiple_errors; system_error(operation_aborted)
+///                       were several, multiple_errors
+///                       system_error(operation_aborted)   cancelled
 ///                       std::invalid_argument, thrown by the call itself: options.limit is 0
 template <class ExecutorOrContext, class Body, class Token>
 auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {
