@@ -198,6 +198,11 @@ BOOST_AUTO_TEST_CASE(no_threads_is_an_invalid_argument_that_says_so) {
   BOOST_TEST(message_of([] { pool p(pool_options{.threads = 0}); }) == wanted);
 }
 
+BOOST_AUTO_TEST_CASE(a_queue_limit_of_zero_is_an_invalid_argument_that_says_so) {
+  BOOST_TEST(message_of([] { pool p(small(1, 0)); }) ==
+             "pool_options::queue_limit must be at least 1 (got 0)");
+}
+
 BOOST_AUTO_TEST_CASE(designated_initialisers_name_the_options) {
   pool p(pool_options{.threads = 2, .queue_limit = unbounded, .name = "worker"});
   BOOST_TEST(p.stats().threads == 2u);
@@ -1700,6 +1705,79 @@ BOOST_AUTO_TEST_CASE(a_handlers_context_may_end_while_its_task_runs) {
   BOOST_TEST(calls == 0);
   BOOST_TEST(alive == 0);
   BOOST_TEST(balanced(p.stats()));
+}
+
+BOOST_AUTO_TEST_CASE(a_worker_may_end_the_context_that_another_workers_task_works_for) {
+  std::atomic<int> alive{0}, calls{0};
+  pool p(2);
+  auto io = std::make_unique<asio::io_context>();
+  test::counter started;
+  auto task = [&started, l = live(alive)](std::stop_token token) {
+    started.add();
+    wait_until([&] { return token.stop_requested(); });
+    return 1;
+  };
+  p.async_submit(
+      std::move(task),
+      asio::bind_executor(*io, [&calls, l = live(alive)](std::exception_ptr, int) { ++calls; }));
+  started.wait_for(1);
+  test::slot<int> left;
+  p.submit([&] {
+    io.reset(); // asks the task to stop, and waits for it
+    left.set_value(alive);
+  });
+  BOOST_TEST(left.get() == 0);
+  p.join();
+  BOOST_TEST(calls == 0);
+}
+
+BOOST_AUTO_TEST_CASE(join_ends_although_a_submission_fails_meanwhile) {
+  for (int round = 0; round != test::scaled(200); ++round) {
+    pool p(1);
+    struct fails_to_copy {
+      pool* where_to;
+      std::atomic<bool>* copying;
+      explicit fails_to_copy(pool& q, std::atomic<bool>& c) : where_to(&q), copying(&c) {}
+      fails_to_copy(const fails_to_copy& other) : where_to(other.where_to), copying(other.copying) {
+        *copying = true;
+        wait_until([&] { return !where_to->try_submit(nothing); }); // join() has closed the pool
+        std::this_thread::yield();
+        throw 1;
+      }
+      void operator()() {}
+    };
+    std::atomic<bool> copying{false};
+    const fails_to_copy f(p, copying);
+    std::thread submitter([&] { BOOST_CHECK_THROW((void)p.try_submit(f), int); });
+    wait_until([&] { return copying.load(); });
+    p.join();
+    submitter.join();
+    BOOST_TEST(balanced(p.stats()));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_drain_completes_after_the_submissions_it_waited_for) {
+  for (int round = 0; round != test::scaled(600); ++round) {
+    pool p(1);
+    asio::io_context io;
+    asio::cancellation_signal signal;
+    plug busy(p);
+    int handled = 0, at_drain = -1;
+    p.async_submit(nothing, asio::bind_cancellation_slot(
+                                signal.slot(),
+                                asio::bind_executor(io, [&](std::exception_ptr) { ++handled; })));
+    p.async_drain(asio::bind_executor(io, [&](error_code) { at_drain = handled; }));
+    std::latch go(2);
+    std::thread canceller([&] {
+      go.arrive_and_wait();
+      signal.emit(asio::cancellation_type::terminal);
+    });
+    go.arrive_and_wait();
+    busy.open();
+    test::run(io);
+    canceller.join();
+    BOOST_REQUIRE(at_drain == 1);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_stop_through_the_base_class_is_survived) {

@@ -14,17 +14,20 @@
 #include <bulkhead/pool.hpp>
 
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_future.hpp>
 #include <boost/system/system_error.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <atomic>
 #include <cerrno>
+#include <exception>
+#include <string>
 #include <system_error>
 #include <thread>
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace {
 
@@ -93,6 +96,35 @@ BOOST_AUTO_TEST_CASE(with_threads_to_be_had_the_pool_starts) {
   p.submit([&] { ran.add(); });
   ran.wait_for(1);
   BOOST_TEST(refusals == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_pool_that_is_destroyed_on_its_own_worker_ends_the_program_with_a_message) {
+#if defined(BULKHEAD_TEST_TSAN)
+  BOOST_TEST_MESSAGE("SKIPPED: ThreadSanitizer does not allow threads after fork()");
+#else
+  int pipe_ends[2];
+  BOOST_REQUIRE(::pipe(pipe_ends) == 0);
+  const pid_t child = ::fork();
+  BOOST_REQUIRE(child >= 0);
+  if (child == 0) {
+    ::dup2(pipe_ends[1], 2);
+    std::set_terminate([] { ::_exit(42); });
+    auto* p = new bulkhead::pool(1);
+    p->submit([p] { delete p; });
+    for (;;) ::pause();
+  }
+  ::close(pipe_ends[1]);
+  std::string message;
+  char buffer[256];
+  for (ssize_t n; (n = ::read(pipe_ends[0], buffer, sizeof buffer)) > 0;)
+    message.append(buffer, static_cast<std::size_t>(n));
+  ::close(pipe_ends[0]);
+  int status = 0;
+  BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+  BOOST_TEST(WIFEXITED(status));
+  BOOST_TEST(WEXITSTATUS(status) == 42);
+  BOOST_TEST(message.find("worker") != std::string::npos, message);
+#endif
 }
 
 BOOST_AUTO_TEST_CASE(a_running_pool_creates_no_threads) {

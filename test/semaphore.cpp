@@ -34,6 +34,7 @@
 
 #include <array>
 #include <atomic>
+#include <latch>
 #include <memory>
 #include <new>
 #include <optional>
@@ -1169,6 +1170,17 @@ BOOST_AUTO_TEST_CASE(closing_races_with_everything_and_loses_nobody) {
     BOOST_TEST(calls == n);
     BOOST_TEST(s.in_use() == 0u);
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_deferred_acquire_takes_nothing_until_it_is_started) {
+  asio::io_context io;
+  semaphore s(io, 2);
+  auto op = s.async_acquire(2, asio::deferred);
+  BOOST_TEST(s.in_use() == 0u);
+  result r;
+  std::move(op)(into(r));
+  run(io);
+  BOOST_TEST(granted(r));
 }
 
 BOOST_AUTO_TEST_CASE(coroutines_on_several_threads_share_one_semaphore) {

@@ -802,6 +802,62 @@ BOOST_AUTO_TEST_CASE(errors_lists_the_failures_so_far) {
   BOOST_TEST(number_of(g.errors()[1]) == 2);
 }
 
+BOOST_AUTO_TEST_CASE(a_failure_may_use_the_group_while_it_is_destroyed) {
+  // It may be destroyed by the group, but not under a lock of the group's.
+  on_every_executor([](auto& place) {
+    struct nosy : failure {
+      const task_group* group;
+      nosy(int n, const task_group& g) : failure(n), group(&g) {}
+      nosy(const nosy&) = default;
+      ~nosy() override { (void)group->size(); }
+    };
+    auto body = [&](task_group& g) -> awaitable<void> {
+      for (int i = 1; i <= 4; ++i)
+        g.spawn([&g, i]() -> awaitable<void> {
+          try {
+            co_await forever();
+          } catch (...) {
+          }
+          throw nosy(i, g);
+        });
+      co_await yield_turns(3);
+      throw nosy(9, g);
+    };
+    auto done = std::make_shared<std::promise<int>>();
+    async_scope(place.executor(), group_options(), body,
+                [done](std::exception_ptr e) { done->set_value(e ? 1 : 0); });
+    place.finish();
+    BOOST_TEST(done->get_future().get() == 1);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(an_initiation_that_throws_fails_its_child_and_cancels_the_siblings) {
+  on_every_executor([](auto& place) {
+    occupancy inside;
+    auto operation = [] {
+      auto token = asio::deferred;
+      return asio::async_initiate<asio::deferred_t, void(error_code)>(
+          [](auto&& handler) {
+            auto taken = std::move(handler);
+            throw failure(3);
+          },
+          token);
+    };
+    auto body = [&](task_group& g) -> awaitable<void> {
+      g.spawn([&]() -> awaitable<void> {
+        occupancy::visit v(inside);
+        co_await forever();
+      });
+      while (inside.total() != 1) co_await yield_turns();
+      g.spawn(operation);
+    };
+    auto f = async_scope(place.executor(), group_options(), body, asio::use_future);
+    place.finish();
+    BOOST_TEST(ended_with(f) == 3);
+    BOOST_TEST(inside.now() == 0);
+  });
+}
+
 // --- cancellation -------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(cancelling_the_group_ends_the_children_and_is_no_error) {
@@ -999,6 +1055,22 @@ BOOST_AUTO_TEST_CASE(a_cancelled_scope_reports_the_failure_that_came_before) {
   test::run(io);
   BOOST_TEST((result == 3 || result == -1));
   BOOST_TEST(result != 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_body_that_spawns_into_its_cancelled_scope_is_cancelled_and_has_not_failed) {
+  asio::io_context io;
+  asio::cancellation_signal signal;
+  int result = 0;
+  auto body = [&](task_group& g) -> awaitable<void> {
+    signal.emit(asio::cancellation_type::terminal);
+    g.spawn([] {}); // throws, for a reason that is the cancellation
+    co_return;
+  };
+  async_scope(io, group_options(), body,
+              asio::bind_cancellation_slot(signal.slot(),
+                                           [&](std::exception_ptr e) { result = number_of(e); }));
+  test::run(io);
+  BOOST_TEST(result == -1);
 }
 
 BOOST_AUTO_TEST_CASE(a_cancelled_coroutine_cancels_the_scope_it_awaits) {
@@ -1582,6 +1654,67 @@ BOOST_AUTO_TEST_CASE(no_child_outlives_its_scope_whatever_happens) {
     BOOST_TEST(violations == 0);
     BOOST_TEST(children.now() == 0);
   });
+}
+
+BOOST_AUTO_TEST_CASE(of_two_cancellations_at_one_time_every_child_sees_both) {
+  for (int round = 0; round != test::scaled(400); ++round) {
+    bulkhead::pool p(3);
+    task_group g(p);
+    std::atomic<int> started{0};
+    for (int i = 0; i != 5; ++i)
+      g.spawn([&]() -> awaitable<void> {
+        ++started;
+        co_await forever(); // ends at a terminal cancellation only
+      });
+    wait_until([&] { return started == 5; });
+    std::latch go(2);
+    std::thread other([&] {
+      go.arrive_and_wait();
+      g.cancel(round % 2 ? asio::cancellation_type::partial : asio::cancellation_type::total);
+    });
+    go.arrive_and_wait();
+    g.cancel();
+    other.join();
+    auto f = g.async_join(asio::use_future);
+    BOOST_TEST(ended_with(f) == 0); // a hang: a child has missed the terminal one
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_child_whose_foreign_context_ends_is_lost_but_not_waited_for) {
+  asio::io_context io;
+  std::atomic<int> alive{0};
+  std::optional<asio::io_context> foreign(std::in_place);
+  auto timer =
+      std::make_unique<asio::steady_timer>(*foreign, asio::steady_timer::time_point::max());
+  task_group g(io);
+  int result = 0;
+  g.spawn([&, l = live(alive)]() -> awaitable<void> { co_await timer->async_wait(use_awaitable); });
+  g.async_join([&](std::exception_ptr e) { result = number_of(e); });
+  test::poll(io);
+  timer.reset(); // its wait is over now, but nobody runs what follows from that
+  foreign.reset();
+  test::run(io);
+  BOOST_TEST(result == -1);
+  BOOST_TEST(alive == 0);
+}
+
+BOOST_AUTO_TEST_CASE(children_on_a_strand_run_one_at_a_time) {
+  bulkhead::pool p(4);
+  auto strand = asio::make_strand(p.get_executor());
+  int unprotected = 0;
+  auto body = [&](task_group& g) -> awaitable<void> {
+    for (int i = 0; i != 50; ++i)
+      g.spawn([&]() -> awaitable<void> {
+        for (int n = 0; n != 20; ++n) {
+          ++unprotected;
+          co_await yield_turns();
+        }
+      });
+    co_return;
+  };
+  auto f = async_scope(strand, group_options(), body, asio::use_future);
+  BOOST_TEST(ended_with(f) == 0);
+  BOOST_TEST(unprotected == 1000);
 }
 
 BOOST_AUTO_TEST_CASE(a_group_is_shared_by_many_threads) {
