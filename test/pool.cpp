@@ -1780,6 +1780,32 @@ BOOST_AUTO_TEST_CASE(a_drain_completes_after_the_submissions_it_waited_for) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(the_end_of_a_task_may_race_with_the_end_of_its_handlers_context) {
+  pool p(2);
+  for (int round = 0; round != test::scaled(1000); ++round) {
+    std::atomic<int> alive{0};
+    std::optional<asio::io_context> io(std::in_place);
+    std::latch go(2);
+    struct slow_to_move { // moving the result takes place between the task and its handler
+      slow_to_move() = default;
+      slow_to_move(slow_to_move&&) noexcept { std::this_thread::yield(); }
+      slow_to_move& operator=(slow_to_move&&) noexcept {
+        std::this_thread::yield();
+        return *this;
+      }
+    };
+    auto task = [&go, l = live(alive)] {
+      go.arrive_and_wait();
+      return slow_to_move();
+    };
+    p.async_submit(std::move(task),
+                   asio::bind_executor(*io, [l = live(alive)](std::exception_ptr, slow_to_move) {}));
+    go.arrive_and_wait();
+    io.reset();
+    BOOST_TEST(alive == 0);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_stop_through_the_base_class_is_survived) {
   pool p(2);
   auto survive = [](auto& which) {

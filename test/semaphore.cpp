@@ -1207,3 +1207,32 @@ BOOST_AUTO_TEST_CASE(coroutines_on_several_threads_share_one_semaphore) {
   BOOST_TEST(!over);
   BOOST_TEST(s.in_use() == 0u);
 }
+
+BOOST_AUTO_TEST_CASE(a_release_may_race_with_the_end_of_the_waiters_context) {
+  // The handler is invoked, or destroyed uninvoked; nothing of the context is touched afterwards.
+  for (int round = 0; round != test::scaled(2000); ++round) {
+    std::atomic<int> alive{0};
+    asio::io_context home;
+    std::optional<asio::io_context> handlers(std::in_place);
+    const bool same = round % 2;
+    std::optional<semaphore> s(std::in_place, same ? *handlers : home, 2);
+    permit p = take(*s, 2);
+    for (int i = 0; i != 2; ++i)
+      s->async_acquire(1,
+                       asio::bind_executor(*handlers, [l = test::live(alive)](error_code, permit) {}));
+    std::latch go(2);
+    std::thread releaser([&] {
+      go.arrive_and_wait();
+      if (round % 3 == 0)
+        s->close();
+      else
+        p.release();
+    });
+    go.arrive_and_wait();
+    handlers.reset();
+    releaser.join();
+    BOOST_TEST(alive == 0);
+    p.release();
+    if (round % 3) BOOST_TEST(s->in_use() == 0u);
+  }
+}

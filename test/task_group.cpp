@@ -1766,3 +1766,20 @@ BOOST_AUTO_TEST_CASE(a_thousand_children_that_end_at_once_do_not_recurse) {
   BOOST_TEST(ran == 10'000);
   BOOST_TEST(deepest == 1);
 }
+
+BOOST_AUTO_TEST_CASE(a_join_may_race_with_the_end_of_its_handlers_context) {
+  for (int round = 0; round != test::scaled(500); ++round) {
+    std::atomic<int> alive{0};
+    test::background home;
+    task_group g(home.context());
+    event e(home.context().get_executor());
+    std::optional<asio::io_context> handlers(std::in_place);
+    g.spawn([&] { return e.wait(); });
+    g.async_join(
+        asio::bind_executor(*handlers, [l = live(alive)](std::exception_ptr) {}));
+    e.set();
+    handlers.reset();
+    BOOST_TEST(alive == 0);
+    home.finish();
+  }
+}

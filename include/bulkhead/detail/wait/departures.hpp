@@ -18,8 +18,10 @@ namespace bulkhead::detail {
 ///
 /// Completing happens under no lock, so between the two a handler's context could shut down, find
 /// nothing of its own in the engine, and be gone when the handler is posted there. So an engine
-/// counts its operations out, and a context that shuts down waits until none is on its way. Little
-/// happens on that way: handlers are posted, not destroyed, and functions that never ran end.
+/// counts its operations out, and a context that shuts down waits until none is on its way. (From
+/// operation::complete() on, the registry of a foreign context counts as well: there the operation
+/// is no longer subscribed, so that such a context would not ask the engine.) Little happens on
+/// that way: handlers are posted, not destroyed, and functions that never ran end.
 class departures {
 public:
   /// Under the engine's mutex, in one step with taking `n` operations out.

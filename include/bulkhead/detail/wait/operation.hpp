@@ -96,8 +96,9 @@ public:
 
   /// Posts the handler: it never runs inside the call.
   void complete(Args... args) noexcept {
-    foreign_.cancel();
+    const auto foreign = foreign_.depart();
     vtable_.complete(this, std::tuple<Args...>(std::move(args)...));
+    if (foreign) foreign->arrived();
   }
 
   void destroy() noexcept {

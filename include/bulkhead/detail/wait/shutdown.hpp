@@ -17,6 +17,8 @@
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 
+#include <condition_variable>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -55,7 +57,27 @@ public:
     if (n.is_linked()) nodes_.erase(n);
   }
 
+  /// As unsubscribe(), for a handler that is about to be posted to the context. Until arrived() is
+  /// called, the context does not end.
+  void depart(node& n) noexcept {
+    std::lock_guard lock(mutex_);
+    if (n.is_linked()) nodes_.erase(n);
+    ++departed_;
+  }
+
+  void arrived() noexcept {
+    std::lock_guard lock(mutex_);
+    if (--departed_ == 0) all_arrived_.notify_all();
+  }
+
   void shutdown() noexcept {
+    end_waits();
+    std::unique_lock lock(mutex_);
+    all_arrived_.wait(lock, [this] { return departed_ == 0; });
+  }
+
+private:
+  void end_waits() noexcept {
     for (;;) {
       std::shared_ptr<shutdown_target> target;
       wait_key key;
@@ -70,9 +92,10 @@ public:
     }
   }
 
-private:
   std::mutex mutex_;
   intrusive_list<node> nodes_;
+  std::size_t departed_ = 0;
+  std::condition_variable all_arrived_;
 };
 
 class shutdown_service final : public boost::asio::execution_context::service {
@@ -127,6 +150,12 @@ public:
     node_.target = std::move(target);
     node_.key = key;
     registry_->subscribe(node_);
+  }
+
+  /// See shutdown_registry::depart(). Null, if there is no subscription.
+  std::shared_ptr<shutdown_registry> depart() noexcept {
+    if (registry_) registry_->depart(node_);
+    return std::move(registry_);
   }
 
   void cancel() noexcept {
