@@ -27,7 +27,6 @@
 #include <exception>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -60,10 +59,6 @@ inline std::shared_ptr<group_core> make_group(asio::any_io_executor ex, const gr
                                       o.error == on_error::collect
                                           ? group_core::policy::collect
                                           : group_core::policy::cancel_siblings);
-}
-
-inline void require_limit(const char* name, std::size_t limit) {
-  if (limit == 0) throw std::invalid_argument(std::string(name) + " must be at least 1 (got 0)");
 }
 
 } // namespace detail

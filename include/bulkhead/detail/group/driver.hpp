@@ -25,6 +25,8 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -143,6 +145,10 @@ private:
   bool cancelled_ = false; // through the token's slot
   bool dead_ = false;
 };
+
+inline void require_limit(const char* name, std::size_t limit) {
+  if (limit == 0) throw std::invalid_argument(std::string(name) + " must be at least 1 (got 0)");
+}
 
 /// Where a group runs: an executor that was named, or that of the handler. An initiation derives
 /// from one of them, and so has an executor of its own exactly if one was named.

@@ -11,7 +11,6 @@
 #include <bulkhead/detail/group/child_of.hpp>
 #include <bulkhead/detail/group/driver.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
-#include <bulkhead/task_group.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
@@ -265,8 +264,9 @@ struct initiate_each : Where {
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
     begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
                  [&](const boost::asio::any_io_executor& ex) {
-                   return std::make_shared<Each>(make_group(ex, {.limit = limit}), std::move(view),
-                                                 std::forward<F>(f));
+                   return std::make_shared<Each>(
+                       std::make_shared<group_core>(ex, limit, group_core::policy::cancel_siblings),
+                       std::move(view), std::forward<F>(f));
                  });
   }
 };
