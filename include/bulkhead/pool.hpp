@@ -67,8 +67,9 @@ enum class on_full {
 /// half-way would be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
 ///
 /// Timers, sockets, strands, co_spawn and spawn work on the pool. Its own workers poll for I/O; it
-/// starts no other thread. It is an io_context for that purpose only: whoever calls that base's
-/// run(), poll() or stop() through a reference is on his own, though the pool survives a stop().
+/// starts no other thread. (A future of asio::use_future is set on Asio's own system_context, which
+/// has threads.) It is an io_context for that purpose only: whoever calls that base's run(), poll()
+/// or stop() through a reference is on his own, though the pool survives a stop().
 ///
 /// What a submission or a posted handler throws goes to `on_exception`; what the function of an
 /// async_submit throws goes to its handler. A function that can be called with a std::stop_token

@@ -75,6 +75,9 @@ inline std::shared_ptr<group_core> make_group(asio::any_io_executor ex, const gr
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
 /// `operation_aborted` from a child is no failure, and a child that has not started never will.
 ///
+/// A child must not wait for its own group, by async_join(), or by async_spawn() while all children
+/// in flight do the same: it would wait for ever.
+///
 /// Object lifetimes: a group that is destroyed before it was joined cancels its children and leaves
 /// them alone; pending joins complete with `operation_aborted`. Only async_scope() guarantees that
 /// no child outlives it.
