@@ -275,13 +275,20 @@ BULKHEAD_DECL void group_core::leave(child& c) noexcept {
   }
 }
 
+/// Keeps a failure, or ends it: under no lock, and while the child that failed still keeps the scope
+/// from ending, because the error may refer to something in that scope.
+BULKHEAD_DECL bool group_core::note(std::exception_ptr error, bool from_body) noexcept {
+  if (!error) return false;
+  const bool was_aborted = is_operation_aborted(error);
+  std::lock_guard lock(mutex_);
+  return record(error, was_aborted, from_body);
+}
+
 BULKHEAD_DECL void group_core::child_done(child& c, std::exception_ptr error) noexcept {
   const gate_ptr<child> keep(&c);
-  const bool was_aborted = is_operation_aborted(error);
-  bool cancels;
+  const bool cancels = note(std::move(error), c.is_body_);
   {
     std::lock_guard lock(mutex_);
-    cancels = record(error, was_aborted, c.is_body_);
     leave(c);
   }
   if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);
@@ -289,11 +296,9 @@ BULKHEAD_DECL void group_core::child_done(child& c, std::exception_ptr error) no
 }
 
 BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept {
-  const bool was_aborted = is_operation_aborted(error);
-  bool cancels;
+  const bool cancels = note(std::move(error), true);
   {
     std::lock_guard lock(mutex_);
-    cancels = record(error, was_aborted, true);
     body_runs_ = false;
   }
   if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);

@@ -192,6 +192,7 @@ private:
   void adopt(child& c) noexcept;
   void leave(child& c) noexcept;
   void launch(child& c) noexcept;
+  bool note(std::exception_ptr error, bool from_body) noexcept;
   bool record(const std::exception_ptr& error, bool was_aborted, bool from_body);
   std::exception_ptr result() const;
   void drop_pending(children& dropped) noexcept;
