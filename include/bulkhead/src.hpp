@@ -20,6 +20,7 @@
 #include <bulkhead/impl/gate.ipp>
 #include <bulkhead/impl/group_core.ipp>
 #include <bulkhead/impl/pool.ipp>
+#include <bulkhead/impl/run_queue.ipp>
 #include <bulkhead/impl/scheduler.ipp>
 #include <bulkhead/impl/semaphore_core.ipp>
 #include <bulkhead/impl/sizing.ipp>

@@ -32,6 +32,9 @@ struct pool_stats {
 
   std::uint64_t continuations = 0; // functions that came through the executor
   std::uint64_t exceptions = 0;    // exceptions handed to on_exception
+
+  std::uint64_t expired_workers = 0; // threads that ended because they were idle for idle_expiry
+  std::uint64_t resizes = 0;         // calls of resize()
 };
 
 /// What pool::drain_for() found.

@@ -25,7 +25,14 @@ inline void require_at_least_one(const char* option, std::size_t value) {
 inline scheduler::options checked(pool_options&& o) {
   require_at_least_one("threads", o.threads);
   require_at_least_one("queue_limit", o.queue_limit);
-  return {o.threads, o.queue_limit, o.waiter_limit, std::move(o.name), std::move(o.on_exception)};
+  scheduler::options s{};
+  s.threads = s.min_threads = o.threads;
+  s.idle_expiry = std::chrono::nanoseconds::max();
+  s.queue_limit = o.queue_limit;
+  s.waiter_limit = o.waiter_limit;
+  s.name = std::move(o.name);
+  s.on_exception = std::move(o.on_exception);
+  return s;
 }
 
 } // namespace detail

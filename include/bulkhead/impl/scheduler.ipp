@@ -13,6 +13,8 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 
+#include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <system_error>
 
@@ -20,8 +22,8 @@
 
 namespace bulkhead::detail {
 
-BULKHEAD_DECL scheduler*& scheduler::current() noexcept {
-  static thread_local constinit scheduler* instance = nullptr;
+BULKHEAD_DECL worker*& scheduler::current() noexcept {
+  static thread_local constinit worker* instance = nullptr;
   return instance;
 }
 
@@ -30,214 +32,303 @@ BULKHEAD_DECL submit_op*& scheduler::current_op() noexcept {
   return instance;
 }
 
+BULKHEAD_DECL unsigned scheduler::thread_number() noexcept {
+  static constinit std::atomic<unsigned> next{0};
+  static thread_local constinit unsigned number = 0; // from 1
+  if (number == 0) number = next.fetch_add(1, std::memory_order_relaxed) + 1;
+  return number;
+}
+
 // --- construction ---
 
 BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, options opts)
-    : owner_(owner), io_(io), guard_(io.get_executor()), options_(std::move(opts)) {
+    : owner_(owner), io_(io), guard_(io.get_executor()), options_(std::move(opts)),
+      first_worker_(new worker(*this, 0, segments_)), threads_(options_.threads),
+      min_threads_(options_.min_threads) {
+  constexpr std::size_t most_shards = 32;
+  const std::size_t shards =
+      options_.threads == 1 ? 1 : std::min(std::bit_ceil(2 * options_.threads), most_shards);
+  for (std::size_t i = 0; i != shards; ++i) shards_.push_back(std::make_unique<shard>(segments_));
+  shard_mask_ = shards - 1;
   drains_->attach(&io_);
 }
 
 /// A cancellation that met the end of the pool may have left something behind.
-BULKHEAD_DECL scheduler::~scheduler() { discard_all(); }
+BULKHEAD_DECL scheduler::~scheduler() {
+  discard_all();
+  for (worker* w = first_worker_; w;) {
+    worker* next = w->next.load(std::memory_order_relaxed);
+    delete w;
+    w = next;
+  }
+}
 
 BULKHEAD_DECL void scheduler::start() {
-  threads_.reserve(options_.threads);
-  for (std::size_t i = 0; i != options_.threads; ++i) {
-    {
-      std::lock_guard lock(mutex_);
-      ++live_;
-    }
+  for (std::size_t i = 0; i != min_threads_; ++i) {
     try {
-      threads_.emplace_back([this, i] { run_worker(i); });
-    } catch (...) {
-      {
-        std::lock_guard lock(mutex_);
-        --live_;
-      }
+      std::lock_guard lock(thread_mutex_);
+      create_worker();
+    } catch (const std::system_error& e) {
       stop();
       join_threads();
-      try {
-        throw;
-      } catch (const std::system_error& e) {
-        std::string what = "pool: worker ";
-        what += std::to_string(i + 1) + " of " + std::to_string(options_.threads);
-        throw system_error(error_code(e.code().value(), boost::system::system_category()),
-                           what + " could not be created");
-      }
+      std::string what = "pool: worker ";
+      what += std::to_string(i + 1);
+      what += " of ";
+      what += std::to_string(min_threads_);
+      throw system_error(error_code(e.code().value(), boost::system::system_category()),
+                         what + " could not be created");
+    } catch (...) {
+      stop();
+      join_threads();
+      throw;
     }
   }
+  can_grow_.store(min_threads_ < options_.threads, std::memory_order_relaxed);
 }
 
 // --- submissions ---
 
 BULKHEAD_DECL void scheduler::throw_system_error(errc e) { throw system_error(make_error_code(e)); }
 
-BULKHEAD_DECL admission scheduler::admit(when_full policy) {
-  if (closed_) {
-    ++submitted_;
-    ++rejected_;
-    return admission::closed;
+/// Gets a credit for one submission, and some for `s`, which the caller must not have locked.
+BULKHEAD_DECL admission scheduler::ask_for_credit(shard& s, when_full policy) {
+  std::lock_guard lock(mutex_);
+  const bool closed = closed_.load(std::memory_order_relaxed);
+  if (!closed && get_credit(s)) {
+    std::lock_guard shard_lock(s.mutex);
+    return admission::admitted;
   }
-  if (queued_ < options_.queue_limit && line_.empty()) return admission::admitted;
   // Whoever is going to wait, or to run the function himself, is counted then.
-  if (policy == when_full::wait && running_in_this_thread()) {
-    ++submitted_;
-    ++rejected_;
-    throw_system_error(errc::would_deadlock);
-  }
-  if (policy == when_full::refuse) {
+  const bool deadlock = policy == when_full::wait && running_in_this_thread();
+  if (closed || deadlock || policy == when_full::refuse) {
     ++submitted_;
     ++rejected_;
   }
+  if (closed) return admission::closed;
+  if (deadlock) throw_system_error(errc::would_deadlock);
   return admission::full;
 }
 
-BULKHEAD_DECL cell& scheduler::reserve_cell() {
-  cell& c = slab_.acquire();
-  c.what = cell::kind::submission;
-  ++submitted_;
-  ++queued_;
-  return c;
+/// Under the mutex.
+BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
+  if (!line_.empty()) return false;
+  const auto free = [this] {
+    return options_.queue_limit - static_cast<std::size_t>(granted_ - returned_credits());
+  };
+  std::size_t n = free();
+  if (n == 0) {
+    call_in_credits();
+    n = free();
+    if (n == 0) return false;
+  }
+  constexpr std::size_t most_in_advance = 1024;
+  const std::size_t advance = std::min(n / (2 * shards_.size()), most_in_advance);
+  if (advance > 1) {
+    n = advance;
+    std::lock_guard lock(s.mutex);
+    s.credits += n - 1;
+  } else {
+    n = 1;
+  }
+  granted_ += n;
+  return true;
 }
 
-/// Under the mutex. Says whether somebody is to be woken.
-BULKHEAD_DECL bool scheduler::link_submission(cell& c) noexcept {
-  queue_.push_back(c);
-  return claim_wake();
+/// Credits whose submission has left the queue.
+BULKHEAD_DECL std::uint64_t scheduler::returned_credits() const noexcept {
+  std::uint64_t n = withdrawn_;
+  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    n += w->started.load_ordered();
+  return n;
 }
 
-BULKHEAD_DECL void scheduler::push_reserved(cell& c) noexcept {
-  bool dropped;
-  bool wake;
-  {
-    std::lock_guard lock(mutex_);
-    dropped = stopped_;
-    wake = !dropped && link_submission(c);
+/// Under the mutex. Afterwards, until somebody asks, no submission comes in without asking.
+BULKHEAD_DECL void scheduler::call_in_credits() noexcept {
+  for (auto& s : shards_) {
+    std::lock_guard lock(s->mutex);
+    granted_ -= std::exchange(s->credits, 0);
   }
-  if (wake) wake_one();
-  if (!dropped) return;
-  // stop() has come in between: the submission was admitted, and is dropped as all the others were.
-  c.reset();
-  {
-    std::lock_guard lock(mutex_);
-    ++cancelled_;
-    --queued_;
-    slab_.release(c);
+}
+
+/// Under the mutex: submissions admitted and not started.
+BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
+  const std::uint64_t returned = returned_credits();
+  std::uint64_t held = 0;
+  for (auto& s : shards_) {
+    std::lock_guard lock(s->mutex);
+    held += s->credits;
   }
-  complete_drains_if_done();
+  return static_cast<std::size_t>(granted_ - held - returned);
+}
+
+/// Under the mutex: submissions started and not ended.
+BULKHEAD_DECL std::size_t scheduler::running() const noexcept {
+  std::uint64_t ended = 0;
+  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    ended += w->completed.load_ordered() + w->failed.load_ordered();
+  std::uint64_t started = 0;
+  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    started += w->started.load_ordered();
+  return static_cast<std::size_t>(started - ended) + here_;
 }
 
 /// The function could not be moved into its cell: as if it had never been submitted.
-BULKHEAD_DECL void scheduler::give_place_back(cell& c) noexcept {
-  bool wake;
+BULKHEAD_DECL void scheduler::give_credit_back() noexcept {
+  bool call;
   {
     std::lock_guard lock(mutex_);
-    --submitted_;
-    --queued_;
-    slab_.release(c);
-    wake = admit_waiters() && claim_wake();
-    let_go_if_finished();
+    ++unsubmitted_;
+    ++withdrawn_;
+    call = admit_from_line();
   }
-  if (wake) wake_one();
+  if (call) published();
+  let_go_if_finished();
   complete_drains_if_done();
 }
 
-BULKHEAD_DECL void scheduler::stand_in_line(cell& c) {
-  c.what = cell::kind::submission;
-  blocked_submitter self;
-  c.blocked = &self;
-  bool wake = false;
+BULKHEAD_DECL void scheduler::stand_in_line(blocked_submitter& self) {
+  using state = blocked_submitter::state;
+  bool call = false;
   {
     std::lock_guard lock(mutex_);
     ++submitted_;
-    if (closed_) {
+    if (closed_.load(std::memory_order_relaxed)) {
       ++rejected_;
-      self.now = blocked_submitter::state::refused;
+      self.now = state::refused;
     } else {
       ++blocked_;
-      line_.push_back(c);
-      wake = admit_waiters() && claim_wake(); // there may be room by now
+      call = join_line(self.line);
     }
   }
-  if (wake) wake_one();
-  {
+  if (call) published();
+  // Under load there is room before a sleep would have begun.
+  for (unsigned i = 0; i != yields_in_line && self.now == state::waiting; ++i)
+    std::this_thread::yield();
+  if (self.now == state::waiting) {
     std::unique_lock lock(mutex_);
-    self.changed.wait(lock, [&] { return self.now != blocked_submitter::state::waiting; });
+    self.asleep = true;
+    self.changed.wait(lock, [&] { return self.now != state::waiting; });
   }
-  if (self.now == blocked_submitter::state::admitted) return;
-  c.reset();
-  release_cell(c);
+  if (self.now == state::admitted) return;
+  self.function->destroy(&self.node);
   throw_system_error(errc::closed);
 }
 
-BULKHEAD_DECL void scheduler::begin_running() {
+BULKHEAD_DECL void scheduler::begin_running_here() {
   std::lock_guard lock(mutex_);
   ++submitted_;
-  if (closed_) {
+  if (closed_.load(std::memory_order_relaxed)) {
     ++rejected_;
     throw_system_error(errc::closed);
   }
-  ++running_;
+  ++here_;
 }
 
-BULKHEAD_DECL void scheduler::end_running(bool ok) noexcept {
+BULKHEAD_DECL void scheduler::end_running_here(bool ok) noexcept {
   {
     std::lock_guard lock(mutex_);
-    count_end(ok);
+    ++(ok ? completed_ : failed_);
+    --here_;
   }
   complete_drains_if_done();
 }
 
-BULKHEAD_DECL void scheduler::count_end(bool ok) noexcept {
-  ++(ok ? completed_ : failed_);
-  --running_;
+/// Under the mutex: stands `l` in line, and lets the line move, for there may be room by now. Says
+/// whether anything was admitted.
+BULKHEAD_DECL bool scheduler::join_line(in_line& l) noexcept {
+  if (line_.empty()) call_in_credits();
+  line_.push_back(l);
+  has_line_.store(true, std::memory_order_seq_cst);
+  return admit_from_line();
 }
 
-/// Lets the line of waiting submitters move. Runs on every path that frees a place, under the
-/// mutex; says whether anything was admitted.
-BULKHEAD_DECL bool scheduler::admit_waiters() noexcept {
+/// Under the mutex: lets the line of waiting submitters move, which every path that frees a place
+/// does. Says whether anything was admitted, and somebody is to be called.
+BULKHEAD_DECL bool scheduler::admit_from_line() noexcept {
   bool any = false;
-  while (!line_.empty() && queued_ < options_.queue_limit) {
-    cell& c = line_.pop_front();
-    queue_.push_back(c);
-    ++queued_;
-    any = true;
-    if (c.op) {
-      c.op->now = submit_op::state::queued;
-    } else {
-      --blocked_;
-      // The submitter may be gone as soon as it sees its new state, so it is told under the mutex.
-      blocked_submitter* b = std::exchange(c.blocked, nullptr);
-      b->now = blocked_submitter::state::admitted;
-      b->changed.notify_one();
+  while (!line_.empty() && granted_ - returned_credits() < options_.queue_limit) {
+    in_line& first = line_.pop_front();
+    if (!push_from_line(first)) {
+      line_.push_front(first);
+      break;
     }
+    any = true;
   }
+  if (line_.empty()) has_line_.store(false, std::memory_order_seq_cst);
   return any;
+}
+
+/// Under the mutex: gives `l` a place in its queue. False if there is no memory for that; the line
+/// then waits for the next occasion.
+BULKHEAD_DECL bool scheduler::push_from_line(in_line& l) noexcept {
+  shard& s = *l.where;
+  {
+    std::lock_guard lock(s.mutex);
+    cell* c;
+    try {
+      c = &s.queue.reserve();
+    } catch (...) {
+      return false;
+    }
+    ++granted_;
+    if (submit_op* op = l.op) {
+      op->now = submit_op::state::queued;
+      op->place = c;
+      op->full = c->load() + 1;
+      c->emplace(*op);
+    } else {
+      c->emplace_pointer(*l.blocked->function, l.blocked->node);
+    }
+    c->publish();
+  }
+  if (blocked_submitter* b = l.blocked) {
+    --blocked_;
+    // The submitter is gone as soon as it sees its new state, unless it sleeps: then it needs the
+    // mutex first.
+    const bool asleep = b->asleep;
+    b->now = blocked_submitter::state::admitted;
+    if (asleep) b->changed.notify_one();
+  }
+  return true;
+}
+
+/// A place has become free.
+BULKHEAD_DECL void scheduler::let_line_move() noexcept {
+  bool call;
+  {
+    std::lock_guard lock(mutex_);
+    call = admit_from_line();
+  }
+  if (call) published();
 }
 
 // --- async_submit ---
 
 BULKHEAD_DECL bool scheduler::refuse_now(error_code& ec) noexcept {
   std::lock_guard lock(mutex_);
-  if (closed_)
+  if (closed_.load(std::memory_order_relaxed))
     ec = errc::closed;
-  else if (queued_ < options_.queue_limit && line_.empty())
+  else if (line_.size() - blocked_ < options_.waiter_limit)
     return false;
-  else if (line_.size() - blocked_ >= options_.waiter_limit)
-    ec = errc::queue_full;
+  else if (line_.empty() && has_room())
+    return false;
   else
-    return false;
+    ec = errc::queue_full;
   ++submitted_;
   ++rejected_;
   return true;
 }
 
+/// Under the mutex.
+BULKHEAD_DECL bool scheduler::has_room() noexcept {
+  if (granted_ - returned_credits() < options_.queue_limit) return true;
+  call_in_credits();
+  return granted_ - returned_credits() < options_.queue_limit;
+}
+
 BULKHEAD_DECL wait_key scheduler::reserve(submit_op& op) {
+  op.line.where = &this_shard();
   std::lock_guard lock(mutex_);
-  cell& c = slab_.acquire();
-  c.what = cell::kind::async_submission;
-  c.op = &op;
-  op.place = &c;
   op.key = keys_.insert(op);
   return op.key;
 }
@@ -247,27 +338,22 @@ BULKHEAD_DECL void scheduler::unreserve(submit_op& op) noexcept {
   forget(op);
 }
 
-/// Under the mutex: the operation is not to be found any more, and its cell is free.
-BULKHEAD_DECL void scheduler::forget(submit_op& op) noexcept {
-  keys_.erase(op.key);
-  if (op.place) slab_.release(*std::exchange(op.place, nullptr));
-}
+/// Under the mutex: the operation is not to be found any more.
+BULKHEAD_DECL void scheduler::forget(submit_op& op) noexcept { keys_.erase(op.key); }
 
 BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
   error_code ec;
-  bool wake = false;
+  bool call = false;
   {
     std::lock_guard lock(mutex_);
     ++submitted_;
-    if (closed_) {
+    if (closed_.load(std::memory_order_relaxed)) {
       ec = errc::closed;
-    } else if (queued_ < options_.queue_limit && line_.empty()) {
-      op.now = submit_op::state::queued;
-      ++queued_;
-      wake = link_submission(*op.place);
+    } else if (line_.empty() && has_room() && push_from_line(op.line)) {
+      call = true;
     } else if (line_.size() - blocked_ < options_.waiter_limit) {
       op.now = submit_op::state::waiting;
-      line_.push_back(*op.place);
+      call = join_line(op.line);
     } else {
       ec = errc::queue_full;
     }
@@ -282,39 +368,34 @@ BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
     departing_.end(mutex_);
     complete_drains_if_done();
   }
-  if (wake) wake_one();
+  if (call) published();
 }
 
-/// Under the mutex: takes an operation that has not started out of the queue or the line.
-BULKHEAD_DECL void scheduler::leave_queue(submit_op& op) noexcept {
-  if (op.now == submit_op::state::waiting) {
-    line_.erase(*op.place);
-  } else {
-    queue_.erase(*op.place);
-    --queued_;
-  }
-  forget(op);
-}
-
-/// Takes the operation `key` out before it has started. If it runs already, returns its stop
-/// source.
+/// Takes the operation `key` out before it has started. If it has, returns its stop source.
 BULKHEAD_DECL submit_op* scheduler::take(wait_key key, std::stop_source& running) noexcept {
-  bool wake;
+  bool call = false;
   submit_op* op;
+  cell* left = nullptr;
   {
     std::lock_guard lock(mutex_);
     op = keys_.find(key);
     if (!op || op->now == submit_op::state::reserved) return nullptr;
-    if (op->now == submit_op::state::running) {
+    if (op->now == submit_op::state::waiting) {
+      line_.erase(op->line);
+    } else if (op->place->take(op->full)) {
+      left = op->place;
+      ++withdrawn_;
+    } else {
       running = op->stop;
       return nullptr;
     }
-    leave_queue(*op);
+    forget(*op);
     departing_.begin();
     ++cancelled_;
-    wake = admit_waiters() && claim_wake();
+    call = admit_from_line();
   }
-  if (wake) wake_one();
+  if (left) run_queue::leave(segment::of(*left), 1);
+  if (call) published();
   return op;
 }
 
@@ -358,29 +439,6 @@ BULKHEAD_DECL void scheduler::on_context_shutdown(wait_key key) noexcept {
 
 // --- the executor ---
 
-BULKHEAD_DECL cell* scheduler::acquire_cell() {
-  std::lock_guard lock(mutex_);
-  cell& c = slab_.acquire();
-  c.what = cell::kind::continuation;
-  return &c;
-}
-
-BULKHEAD_DECL void scheduler::release_cell(cell& c) noexcept {
-  std::lock_guard lock(mutex_);
-  slab_.release(c);
-}
-
-BULKHEAD_DECL void scheduler::link_continuation(cell& c) noexcept {
-  count_continuation();
-  bool wake;
-  {
-    std::lock_guard lock(mutex_);
-    queue_.push_back(c);
-    wake = claim_wake();
-  }
-  if (wake) wake_one();
-}
-
 /// The last unit of work is given back under the mutex, and unlocking that is the last thing done
 /// here: join() may return, and the pool end, at once.
 BULKHEAD_DECL void scheduler::work_finished() noexcept {
@@ -388,11 +446,14 @@ BULKHEAD_DECL void scheduler::work_finished() noexcept {
   while (n > 1)
     if (work_.compare_exchange_weak(n, n - 1, std::memory_order_acq_rel)) return;
   std::lock_guard lock(mutex_);
-  if (work_.fetch_sub(1, std::memory_order_acq_rel) == 1) let_go_if_finished();
+  if (work_.fetch_sub(1, std::memory_order_acq_rel) == 1) let_go_if_finished_locked();
 }
 
 BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcept {
-  exceptions_.fetch_add(1, std::memory_order_relaxed);
+  if (worker* w = this_worker())
+    w->exceptions.add();
+  else
+    exceptions_.fetch_add(1, std::memory_order_relaxed);
   try {
     if (options_.on_exception) return options_.on_exception(std::move(error));
     std::rethrow_exception(std::move(error));
@@ -405,102 +466,311 @@ BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcep
   }
 }
 
+// --- threads ---
+
+/// Under the thread mutex.
+BULKHEAD_DECL void scheduler::create_worker() {
+  worker& w = free_worker();
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (signals_.load(std::memory_order_relaxed) & exit) return;
+    ++live_;
+  }
+  w.in_use.store(true, std::memory_order_relaxed);
+  try {
+    w.thread = std::thread([this, &w] { run_worker(w, false); });
+  } catch (...) {
+    w.in_use.store(false, std::memory_order_relaxed);
+    worker_has_ended();
+    throw;
+  }
+}
+
+/// Under the thread mutex: a place for one more worker, perhaps that of one that has ended.
+BULKHEAD_DECL worker& scheduler::free_worker() {
+  worker* w = first_worker_;
+  for (;; w = w->next.load(std::memory_order_relaxed)) {
+    if (!w->in_use.load(std::memory_order_acquire)) break;
+    if (w->next.load(std::memory_order_relaxed)) continue;
+    auto* added = new worker(*this, w->index + 1, segments_);
+    w->next.store(added, std::memory_order_release);
+    return *added;
+  }
+  if (w->thread.joinable()) w->thread.join();
+  return *w;
+}
+
+/// More work than workers: one more, if there may be.
+BULKHEAD_DECL void scheduler::grow() noexcept {
+  std::unique_lock thread_lock(thread_mutex_, std::try_to_lock);
+  if (!thread_lock) return; // somebody else does it
+  const auto now = std::chrono::steady_clock::now();
+  if (now < no_growth_before_) return;
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (live_ >= threads()) {
+      can_grow_.store(false, std::memory_order_relaxed);
+      return;
+    }
+  }
+  try {
+    create_worker();
+  } catch (...) {
+    no_growth_before_ = now + std::chrono::milliseconds(100);
+    thread_lock.unlock();
+    report_exception(std::current_exception());
+  }
+}
+
+BULKHEAD_DECL void scheduler::worker_has_ended() noexcept {
+  std::lock_guard lock(parking_.mutex());
+  if (--live_ == 0) all_ended_.notify_all();
+  if (live_ < threads()) can_grow_.store(true, std::memory_order_relaxed);
+}
+
+BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
+  std::unique_lock thread_lock(thread_mutex_);
+  const bool elastic = min_threads_ < this->threads();
+  min_threads_ = elastic ? std::min(min_threads_.load(), threads) : threads;
+  std::size_t missing = 0;
+  {
+    std::lock_guard lock(parking_.mutex());
+    threads_.store(threads, std::memory_order_relaxed);
+    if (live_ < min_threads_) missing = min_threads_ - live_;
+    can_grow_.store(live_ < threads, std::memory_order_relaxed);
+    if (live_ > threads) {
+      signals_.fetch_or(surplus);
+      wake_all();
+    }
+  }
+  resizes_.fetch_add(1, std::memory_order_relaxed);
+  try {
+    for (; missing != 0; --missing) create_worker();
+  } catch (...) {
+    thread_lock.unlock();
+    report_exception(std::current_exception());
+  }
+}
+
+BULKHEAD_DECL void scheduler::pause() noexcept { signals_.fetch_or(paused); }
+
+BULKHEAD_DECL void scheduler::resume() noexcept {
+  {
+    std::lock_guard lock(parking_.mutex());
+    signals_.fetch_and(~paused);
+    resumed_.notify_all();
+  }
+  if (parking_.wants_call() && any_work()) call_somebody();
+}
+
+BULKHEAD_DECL void scheduler::attach() {
+  worker* w;
+  {
+    std::lock_guard thread_lock(thread_mutex_);
+    w = &free_worker();
+    std::lock_guard lock(parking_.mutex());
+    if (signals_.load(std::memory_order_relaxed) & exit) return;
+    ++live_;
+    w->in_use.store(true, std::memory_order_relaxed);
+  }
+  run_worker(*w, true);
+}
+
 // --- workers ---
 
-BULKHEAD_DECL void scheduler::run_worker(std::size_t index) noexcept {
+BULKHEAD_DECL void scheduler::name_this_thread(std::size_t index) {
   std::string number = "/"; // and no operator+: g++ 12 warns of it at -O3, falsely
   number += std::to_string(index);
   constexpr std::size_t longest_name = 15; // of a thread, in Linux
   const std::string name = options_.name.empty() ? "pool" : options_.name;
   ::pthread_setname_np(::pthread_self(),
                        (name.substr(0, longest_name - number.size()) + number).c_str());
-  current() = this;
-  unsigned since_poll = 0;
-  unsigned yielded = 0;
-  std::unique_lock lock(mutex_);
-  while (!exit_) {
-    bool wake = false;
-    cell* c = next(wake);
-    if (!c) {
-      if (yielded++ < yields_before_sleep) {
-        yield(lock);
-      } else {
-        sleep(lock);
-        yielded = 0;
-      }
-      continue;
-    }
-    yielded = 0;
-    lock.unlock();
-    if (wake) wake_one();
-    const bool ok = run(*c);
-    if (++since_poll == poll_interval) {
-      since_poll = 0;
-      poll();
-    }
-    lock.lock();
-    const bool submission = c->what == cell::kind::submission;
-    if (submission) count_end(ok);
-    slab_.release(*c);
-    if (submission && drained()) {
-      lock.unlock();
-      complete_drains_if_done();
-      lock.lock();
-    }
-  }
-  --live_;
-  current() = nullptr;
 }
 
-/// Under the mutex: takes the next cell. `wake`: somebody else is to be woken for what remains.
-BULKHEAD_DECL cell* scheduler::next(bool& wake) noexcept {
-  if (queue_.empty()) return nullptr;
-  cell& c = queue_.pop_front();
-  if (c.what != cell::kind::continuation) {
-    --queued_;
-    ++running_;
-    if (c.op) {
-      c.op->now = submit_op::state::running;
-      c.op->place = nullptr;
-    }
-    admit_waiters();
-  }
-  wake = !queue_.empty() && claim_wake();
-  return &c;
+BULKHEAD_DECL void scheduler::run_worker(worker& w, bool attached) noexcept {
+  if (!attached) name_this_thread(w.index);
+  worker* const outer = std::exchange(current(), &w);
+  call_hook(options_.on_worker_start, w.index);
+  const bool counted = work_loop(w);
+  call_hook(options_.on_worker_stop, w.index);
+  current() = outer;
+  // An attached thread is not joined, and must not touch the scheduler once nobody is left.
+  if (attached) w.in_use.store(false, std::memory_order_release);
+  if (counted) worker_has_ended();
+  if (!attached) w.in_use.store(false, std::memory_order_release);
 }
 
-BULKHEAD_DECL bool scheduler::run(cell& c) noexcept {
-  if (c.op) {
-    run_async(*c.op);
-    return true;
-  }
+BULKHEAD_DECL void scheduler::call_hook(const std::function<void(std::size_t)>& hook,
+                                        std::size_t index) noexcept {
   try {
-    c.run(stop_);
-    return true;
+    if (hook) hook(index);
   } catch (...) {
     report_exception(std::current_exception());
-    return false;
   }
 }
 
-BULKHEAD_DECL void scheduler::run_async(submit_op& op) noexcept {
+/// False if the worker is to leave and is counted no more.
+BULKHEAD_DECL bool scheduler::work_loop(worker& w) noexcept {
+  for (;;) {
+    if (signals_.load(std::memory_order_relaxed) != 0) {
+      const verdict v = heed_signals(w);
+      if (v != verdict::go_on) return v == verdict::end;
+    }
+    if (!w.range.empty() || (!w.searching && refill(w)))
+      run_range(w);
+    else if (!idle(w))
+      return false;
+  }
+}
+
+BULKHEAD_DECL scheduler::verdict scheduler::heed_signals(worker& w) noexcept {
+  end_search(w);
+  for (;;) {
+    const unsigned s = signals_.load(std::memory_order_seq_cst);
+    if (s & exit) return verdict::end;
+    if (s & paused) {
+      std::unique_lock lock(parking_.mutex());
+      resumed_.wait(lock, [this] {
+        const unsigned now = signals_.load(std::memory_order_relaxed);
+        return !(now & paused) || (now & exit);
+      });
+      continue;
+    }
+    if ((s & surplus) && w.range.empty() && retire(w)) return verdict::retired;
+    return verdict::go_on;
+  }
+}
+
+/// Whether this worker is one too many. It is not counted any more then.
+BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
+  count_left(w);
+  {
+    std::lock_guard lock(parking_.mutex());
+    const bool leaves = live_ > threads() && !w.attached;
+    if (leaves) --live_;
+    if (live_ <= threads()) signals_.fetch_and(~surplus);
+    if (!leaves) return false;
+  }
+  // Others find what it leaves in its queue.
+  if (parking_.wants_call() && any_work()) call_somebody();
+  return true;
+}
+
+/// Claims something to run. External and local work take turns, so that neither starves, and now
+/// and then it is work that was left with somebody else, or I/O.
+BULKHEAD_DECL bool scheduler::refill(worker& w) noexcept {
+  const unsigned turn = ++w.turn;
+  if (turn % turns_between_polls == 0 && !reactor_taken_.load(std::memory_order_relaxed)) poll();
+  if (turn % turns_between_robberies == 0 && rob(w, 1)) return true;
+  if (turn % 2 == 0) return claim_local(w) || claim_from_shards(w);
+  return claim_from_shards(w) || claim_local(w);
+}
+
+BULKHEAD_DECL bool scheduler::claim_local(worker& w) noexcept {
+  return claim_from(w, w.local);
+}
+
+BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q) noexcept {
+  const cell_range r = q.claim(batch, threads() > 1);
+  if (r.empty()) return false;
+  start_range(w, r);
+  return true;
+}
+
+BULKHEAD_DECL bool scheduler::claim_from_shards(worker& w) noexcept {
+  for (std::size_t i = 0; i <= shard_mask_; ++i)
+    if (claim_from(w, shards_[w.shard++ & shard_mask_]->queue)) return true;
+  return false;
+}
+
+/// Takes work from up to `victims` other workers: from their own queues, or of what they have
+/// claimed.
+BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t victims) noexcept {
+  if (!w.victim) w.victim = &w;
+  for (; victims != 0; --victims) {
+    worker* v = w.victim->next.load(std::memory_order_acquire);
+    if (!v) v = first_worker_;
+    w.victim = v;
+    if (v == &w) {
+      if (!w.next.load(std::memory_order_relaxed) && v == first_worker_) return false; // alone
+      continue;
+    }
+    if (claim_from(w, v->local)) return true;
+    cell_range r = v->claimed.get();
+    while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
+    if (r.empty()) continue;
+    r.end = r.begin + (r.end - r.begin + 1) / 2;
+    start_range(w, r);
+    return true;
+  }
+  return false;
+}
+
+BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r) noexcept {
+  count_left(w);
+  w.range = r;
+  w.claimed.set(r);
+  // Others may help with the rest.
+  if (parking_.wants_call() && (r.end - r.begin > 1 || any_work())) call_somebody();
+}
+
+/// Counts the functions that have left the segment of the range.
+BULKHEAD_DECL void scheduler::count_left(worker& w) noexcept {
+  if (w.left != 0) run_queue::leave(*w.range.where, std::exchange(w.left, 0));
+}
+
+BULKHEAD_DECL void scheduler::run_range(worker& w) noexcept {
+  cell_range r = w.range;
+  while (!r.empty() && signals_.load(std::memory_order_relaxed) == 0) {
+    cell& c = r.where->cells[r.begin++];
+    w.claimed.set_begin(r);
+    if (!c.take(r.full)) continue;
+    ++w.left;
+    run(w, c);
+  }
+  w.range = r;
+}
+
+BULKHEAD_DECL void scheduler::run(worker& w, cell& c) noexcept {
+  const work what = c.what();
+  if (what != work::continuation) {
+    w.started.add_ordered();
+    if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
+    if (what == work::async_submission) return run_async(w, c.op());
+  }
+  bool ok = true;
+  try {
+    c.run(stop_);
+  } catch (...) {
+    ok = false;
+    report_exception(std::current_exception());
+  }
+  if (what == work::continuation) return;
+  (ok ? w.completed : w.failed).add_ordered();
+  if (closed_.load(std::memory_order_seq_cst)) complete_drains_if_done();
+}
+
+BULKHEAD_DECL void scheduler::run_async(worker& w, submit_op& op) noexcept {
   bool ok;
   {
     auto forward = [&op] { op.stop.request_stop(); };
     std::stop_callback<decltype(forward)> on_stop(stop_.get_token(), forward);
-    current_op() = &op;
+    submit_op* const outer = std::exchange(current_op(), &op);
     ok = op.run();
-    current_op() = nullptr;
+    current_op() = outer;
   }
+  bool orphaned;
   bool discard;
   {
     std::lock_guard lock(mutex_);
     forget(op);
-    count_end(ok);
-    if (op.orphaned) return orphaned_.notify_all();
-    discard = stopped_ && op.home() == &io_;
-    if (!discard) departing_.begin();
+    orphaned = op.orphaned;
+    if (orphaned) orphaned_.notify_all();
+    discard = !orphaned && stopped_ && op.home() == &io_;
+    if (!orphaned && !discard) departing_.begin();
+    (ok ? w.completed : w.failed).add_ordered();
   }
+  if (orphaned) return complete_drains_if_done();
   if (discard) {
     op.discard();
   } else {
@@ -509,65 +779,198 @@ BULKHEAD_DECL void scheduler::run_async(submit_op& op) noexcept {
     op.finish();
     departing_.end(mutex_);
   }
-  complete_drains_if_done();
+  if (closed_.load(std::memory_order_seq_cst)) complete_drains_if_done();
 }
 
-BULKHEAD_DECL void scheduler::poll() noexcept {
-  try {
-    for (int i = 0; i != polled_at_most && io_.poll_one() != 0; ++i) {
+// --- workers without work ---
+
+/// False if the worker has been idle for so long that it is to leave; it is counted no more then.
+BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
+  count_left(w);
+  if (!w.searching) w.searching = parking_.begin_search();
+  if (w.searching && search(w)) return true;
+  return sleep(w);
+}
+
+/// Looks for work for a while, alone. False if there was none; the worker still searches then.
+BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
+  for (unsigned turn = 0; turn != search_turns; ++turn) {
+    if (signals_.load(std::memory_order_relaxed) != 0) return true;
+    if (claim_local(w) || claim_from_shards(w) || rob(w, threads())) {
+      end_search(w);
+      return true;
     }
-  } catch (...) {
-    report_exception(std::current_exception());
+    if ((w.io_hot || turn % 16 == 0) && !reactor_taken_.load(std::memory_order_relaxed)) {
+      // What it finds there may take long, so somebody else may search meanwhile.
+      end_search(w);
+      if (poll() != 0) {
+        w.io_hot = true;
+        return true;
+      }
+      w.searching = parking_.begin_search();
+      if (!w.searching) return false;
+    }
+    std::this_thread::yield();
   }
+  w.io_hot = false;
+  return false;
 }
 
-BULKHEAD_DECL void scheduler::yield(std::unique_lock<std::mutex>& lock) noexcept {
-  lock.unlock();
-  std::this_thread::yield();
-  lock.lock();
+BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
+  if (!std::exchange(w.searching, false)) return;
+  parking_.end_search();
+  if (parking_.wants_call() && any_work()) call_somebody();
 }
 
-BULKHEAD_DECL void scheduler::sleep(std::unique_lock<std::mutex>& lock) noexcept {
-  ++sleeping_;
-  let_go_if_finished();
-  lock.unlock();
+/// Sleeps until there is work. False as in idle().
+BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (!reactor_) {
+      reactor_ = &w;
+      reactor_taken_.store(true, std::memory_order_relaxed);
+      w.at_reactor = true;
+    }
+    parking_.lie_down(w, std::exchange(w.searching, false));
+  }
+  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
+  bool stays = true;
+  if (signals_.load(std::memory_order_seq_cst) == 0 && !any_work()) {
+    if (w.at_reactor)
+      sleep_at_reactor(w);
+    else
+      stays = sleep_on_condition(w);
+  }
+  get_up(w);
+  return stays;
+}
+
+BULKHEAD_DECL bool scheduler::sleep_on_condition(worker& w) noexcept {
+  std::unique_lock lock(parking_.mutex());
+  const auto done = [&] {
+    return w.called || signals_.load(std::memory_order_relaxed) != 0;
+  };
+  if (options_.idle_expiry == std::chrono::nanoseconds::max()) {
+    w.wake.wait(lock, done);
+    return true;
+  }
+  for (;;) {
+    if (wait_for(w.wake, lock, options_.idle_expiry, done)) return true;
+    if (live_ > min_threads_.load(std::memory_order_relaxed) && !w.attached) break;
+  }
+  parking_.get_up(w);
+  --live_;
+  can_grow_.store(true, std::memory_order_relaxed);
+  expired_.fetch_add(1, std::memory_order_relaxed);
+  return false;
+}
+
+BULKHEAD_DECL void scheduler::sleep_at_reactor(worker& w) noexcept {
+  w.in_reactor = true;
   try {
     io_.run_one();
   } catch (...) {
     report_exception(std::current_exception());
   }
-  lock.lock();
-  --sleeping_;
-  if (!exit_ && io_.stopped()) io_.restart();
+  w.in_reactor = false;
+  restart_io();
 }
 
-/// Under the mutex: whether a sleeper is to be woken that nobody else is waking.
-BULKHEAD_DECL bool scheduler::claim_wake() noexcept {
-  if (wakes_ >= sleeping_) return false;
-  ++wakes_;
-  return true;
+/// A worker that slept is awake. It may have been called before it slept.
+BULKHEAD_DECL void scheduler::get_up(worker& w) noexcept {
+  std::lock_guard lock(parking_.mutex());
+  parking_.get_up(w);
+  if (std::exchange(w.called, false)) w.searching = !w.at_reactor;
+  if (w.at_reactor) {
+    w.at_reactor = false;
+    reactor_ = nullptr;
+    reactor_taken_.store(false, std::memory_order_relaxed);
+  }
 }
 
-BULKHEAD_DECL void scheduler::wake_one() noexcept {
+/// The worker that slept at the reactor runs a function of the user's.
+BULKHEAD_DECL void scheduler::leave_reactor(worker& w) noexcept {
+  w.in_reactor = false;
+  get_up(w);
+}
+
+/// Whether a function can be found anywhere that nobody has taken.
+BULKHEAD_DECL bool scheduler::any_work() noexcept {
+  for (auto& s : shards_)
+    if (s->queue.has_work()) return true;
+  for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
+    if (v->local.has_work()) return true;
+    const cell_range r = v->claimed.get();
+    for (unsigned i = r.begin; i < r.end; ++i)
+      if (r.where->cells[i].load_ordered() == r.full) return true;
+  }
+  return false;
+}
+
+/// Runs what is ready in the io_context. Says how much that was.
+BULKHEAD_DECL std::size_t scheduler::poll() noexcept {
+  std::size_t n = 0;
   try {
-    boost::asio::post(io_.get_executor(), [this] {
-      std::lock_guard lock(mutex_);
-      --wakes_;
+    while (n != polled_at_most && io_.poll_one() != 0) ++n;
+  } catch (...) {
+    ++n;
+    report_exception(std::current_exception());
+  }
+  restart_io();
+  return n;
+}
+
+/// The base class's stop() is not ours.
+BULKHEAD_DECL void scheduler::restart_io() noexcept {
+  if (!io_.stopped()) return;
+  std::lock_guard lock(parking_.mutex());
+  if (!(signals_.load(std::memory_order_relaxed) & exit)) io_.restart();
+}
+
+BULKHEAD_DECL void scheduler::call_somebody() noexcept {
+  sleeper* s;
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (!parking_.wants_call()) return;
+    s = parking_.call();
+    if (!s) return;
+    if (!s->at_reactor) s->wake.notify_one(); // under the mutex: the pool may end
+  }
+  if (s->at_reactor) call_at_reactor(static_cast<worker&>(*s));
+}
+
+/// Posts a function that does nothing. If another worker runs it, because it polls, the one that
+/// was called sleeps on, and stands in the list again.
+BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
+  try {
+    boost::asio::post(io_.get_executor(), [this, &w] {
+      if (current() == &w) return;
+      {
+        std::lock_guard lock(parking_.mutex());
+        if (reactor_ != &w || !w.called) return;
+        parking_.recall(w);
+      }
+      if (parking_.wants_call() && any_work()) call_somebody();
     });
   } catch (...) {
-    // No memory for the post: stop() wakes everybody, and they restart the io_context.
-    {
-      std::lock_guard lock(mutex_);
-      --wakes_;
-    }
-    io_.stop();
+    io_.stop(); // no memory for that: all wake up, and restart the io_context
   }
+}
+
+/// Under the parking's mutex: all that sleep look at signals_.
+BULKHEAD_DECL void scheduler::wake_all() noexcept {
+  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    w->wake.notify_one();
+  resumed_.notify_all();
+  io_.stop();
 }
 
 // --- the end ---
 
+/// Under the mutex.
 BULKHEAD_DECL bool scheduler::drained() const noexcept {
-  return closed_ && queued_ == 0 && running_ == 0 && line_.empty() && departing_.none();
+  return closed_.load(std::memory_order_relaxed) && line_.empty() && departing_.none() &&
+         queued() == 0 && running() == 0;
 }
 
 BULKHEAD_DECL void scheduler::complete_drains_if_done() noexcept {
@@ -584,18 +987,20 @@ BULKHEAD_DECL void scheduler::complete_drains_if_done() noexcept {
 /// Under the mutex: refuses those who wait for room. The operations among them are to be aborted.
 BULKHEAD_DECL void scheduler::end_line(ops& refused) noexcept {
   while (!line_.empty()) {
-    cell& c = line_.pop_front();
+    in_line& l = line_.pop_front();
     ++rejected_;
-    if (submit_op* op = c.op) {
+    if (submit_op* op = l.op) {
       forget(*op);
       departing_.begin();
       refused.push_back(*op);
     } else {
       --blocked_;
-      c.blocked->now = blocked_submitter::state::refused;
-      c.blocked->changed.notify_one();
+      const bool asleep = l.blocked->asleep;
+      l.blocked->now = blocked_submitter::state::refused;
+      if (asleep) l.blocked->changed.notify_one();
     }
   }
+  has_line_.store(false, std::memory_order_seq_cst);
 }
 
 /// Aborts what has departed; but after stop(), discards handlers that would run on the pool.
@@ -622,7 +1027,8 @@ BULKHEAD_DECL void scheduler::close() noexcept {
   ops refused;
   {
     std::lock_guard lock(mutex_);
-    closed_ = true;
+    closed_.store(true, std::memory_order_seq_cst);
+    call_in_credits();
     end_line(refused);
   }
   end_all(refused, errc::closed);
@@ -631,132 +1037,154 @@ BULKHEAD_DECL void scheduler::close() noexcept {
 
 BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
   ops refused;
-  ops aborted;
-  cells dropped;
   wait_set<error_code>::list drains;
   {
     std::lock_guard lock(mutex_);
-    closed_ = stopped_ = exit_ = true;
+    closed_.store(true, std::memory_order_seq_cst);
+    stopped_ = true;
+    call_in_credits();
     end_line(refused);
-    cells continuations;
-    while (!queue_.empty()) {
-      cell& c = queue_.pop_front();
-      if (c.what == cell::kind::continuation) {
-        continuations.push_back(c);
-        continue;
-      }
-      --queued_;
-      ++cancelled_;
-      if (submit_op* op = c.op) {
-        forget(*op);
-        departing_.begin();
-        aborted.push_back(*op);
-      } else {
-        dropped.push_back(c);
-      }
-    }
-    queue_.append(continuations);
     drains = drains_->take_all(); // before a running task, asked to stop, can end them with success
-    io_.stop();
+    std::lock_guard parking_lock(parking_.mutex());
+    signals_.fetch_or(exit);
+    wake_all();
   }
-  const std::size_t abandoned = aborted.size() + dropped.size();
   stop_.request_stop();
   end_all(refused, errc::closed);
-  end_all(aborted, boost::asio::error::operation_aborted);
-  while (!dropped.empty()) {
-    cell& c = dropped.pop_front();
-    c.reset();
-    release_cell(c);
-  }
+  const std::size_t abandoned = drop_submissions();
   drains_->complete_elsewhere(std::move(drains), io_, boost::asio::error::operation_aborted);
   complete_drains_if_done();
   return abandoned;
 }
 
-/// Under the mutex, whenever the last of something may have ended.
+/// After stop(): ends the submissions that have not started. Says how many those were.
+BULKHEAD_DECL std::size_t scheduler::drop_submissions() noexcept {
+  ops aborted;
+  std::size_t n = 0;
+  segments_.sweep([](work what) { return what != work::continuation; },
+                  [&](cell& c) {
+                    ++n;
+                    if (c.what() == work::submission) c.destroy();
+                    std::lock_guard lock(mutex_);
+                    ++withdrawn_;
+                    ++cancelled_;
+                    if (c.what() == work::submission) return;
+                    submit_op& op = c.op();
+                    forget(op);
+                    if (op.orphaned) return orphaned_.notify_all();
+                    departing_.begin();
+                    aborted.push_back(op);
+                  });
+  end_all(aborted, boost::asio::error::operation_aborted);
+  return n;
+}
+
+/// A submission was admitted before stop() and published after it.
+BULKHEAD_DECL void scheduler::drop_late_submissions() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (!stopped_) return;
+  }
+  drop_submissions();
+  complete_drains_if_done();
+}
+
 BULKHEAD_DECL void scheduler::let_go_if_finished() noexcept {
-  if (exit_ || !joining_ || work_.load(std::memory_order_acquire) != 0) return;
-  if (!queue_.empty() || queued_ != 0 || sleeping_ != live_) return;
-  exit_ = true;
-  io_.stop();
+  std::lock_guard lock(mutex_);
+  let_go_if_finished_locked();
+}
+
+/// Under the mutex, whenever the last of something may have ended.
+BULKHEAD_DECL void scheduler::let_go_if_finished_locked() noexcept {
+  if (!joining_.load(std::memory_order_seq_cst) || work_.load(std::memory_order_acquire) != 0) return;
+  std::lock_guard lock(parking_.mutex());
+  if (signals_.load(std::memory_order_relaxed) & exit) return;
+  if (parking_.sleeping() != live_ || queued() != 0 || any_work()) return;
+  signals_.fetch_or(exit);
+  wake_all();
 }
 
 BULKHEAD_DECL void scheduler::join() {
   if (running_in_this_thread()) throw_system_error(errc::would_deadlock);
   close();
-  bool first;
-  {
-    std::lock_guard lock(mutex_);
-    first = !std::exchange(joining_, true);
-  }
-  if (first) work_finished();
+  if (!joining_.exchange(true)) work_finished();
   join_threads();
 }
 
 BULKHEAD_DECL void scheduler::join_threads() {
-  std::lock_guard lock(join_mutex_);
-  for (std::thread& t : threads_)
-    if (t.joinable()) t.join();
+  {
+    std::unique_lock lock(parking_.mutex());
+    all_ended_.wait(lock, [this] { return live_ == 0; });
+  }
+  std::lock_guard lock(thread_mutex_);
+  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_relaxed))
+    if (w->thread.joinable()) w->thread.join();
 }
 
 BULKHEAD_DECL drain_report scheduler::drain_for(std::chrono::nanoseconds duration) {
   if (running_in_this_thread()) throw_system_error(errc::would_deadlock);
-  using clock = std::chrono::steady_clock;
-  std::uint64_t ended;
-  {
-    std::lock_guard lock(mutex_);
-    ended = completed_ + failed_;
-  }
+  const std::uint64_t before = ended();
   close();
   drain_report report;
   bool done;
   {
     std::unique_lock lock(mutex_);
-    const auto is_done = [this] { return drained(); };
-    const auto now = clock::now();
-    if (duration >= clock::time_point::max() - now) {
-      drained_.wait(lock, is_done);
-      done = true;
-    } else {
-      done = drained_.wait_until(lock, now + duration, is_done);
-    }
+    done = wait_for(drained_, lock, duration, [this] { return drained(); });
   }
   if (!done) report.abandoned = stop();
-  std::lock_guard lock(mutex_);
-  report.completed = static_cast<std::size_t>(completed_ + failed_ - ended);
+  report.completed = static_cast<std::size_t>(ended() - before);
   return report;
 }
 
 BULKHEAD_DECL void scheduler::discard_all() noexcept {
-  for (;;) {
-    cell* c;
-    {
-      std::lock_guard lock(mutex_);
-      if (queue_.empty()) return;
-      c = &queue_.pop_front();
-    }
-    c->reset();
-    release_cell(*c);
-  }
+  std::size_t n;
+  do {
+    n = 0;
+    segments_.sweep([](work) { return true; },
+                    [&n](cell& c) {
+                      ++n;
+                      c.destroy();
+                    });
+  } while (n != 0);
 }
 
 BULKHEAD_DECL void scheduler::let_io_context_go() noexcept { guard_.reset(); }
 
+// --- statistics ---
+
+/// Submissions that have ended after they were started.
+BULKHEAD_DECL std::uint64_t scheduler::ended() const noexcept {
+  const pool_stats s = stats();
+  return s.completed + s.failed;
+}
+
 BULKHEAD_DECL pool_stats scheduler::stats() const noexcept {
-  std::lock_guard lock(mutex_);
   pool_stats s;
-  s.threads = live_;
-  s.idle = sleeping_;
-  s.running = running_;
-  s.queued = queued_;
+  std::lock_guard lock(mutex_);
+  s.queued = queued();
+  s.running = running();
   s.waiting = line_.size();
-  s.submitted = submitted_;
   s.completed = completed_;
   s.failed = failed_;
   s.rejected = rejected_;
   s.cancelled = cancelled_;
-  s.continuations = continuations_.load(std::memory_order_relaxed);
   s.exceptions = exceptions_.load(std::memory_order_relaxed);
+  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire)) {
+    s.completed += w->completed.load();
+    s.failed += w->failed.load();
+    s.continuations += w->posted.load();
+    s.exceptions += w->exceptions.load();
+  }
+  s.submitted = submitted_ - unsubmitted_;
+  for (auto& p : shards_) {
+    s.submitted += p->submitted.load();
+    s.continuations += p->posted.load();
+  }
+  s.expired_workers = expired_.load(std::memory_order_relaxed);
+  s.resizes = resizes_.load(std::memory_order_relaxed);
+  std::lock_guard parking_lock(parking_.mutex());
+  s.threads = live_;
+  s.idle = parking_.sleeping();
   return s;
 }
 

@@ -9,166 +9,210 @@
 #define BULKHEAD_DETAIL_RUN_CELL_HPP
 
 #include <bulkhead/detail/callable.hpp>
-#include <bulkhead/detail/wait/intrusive_list.hpp>
+#include <bulkhead/detail/run/node_cache.hpp>
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <stop_token>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace bulkhead::detail {
 
 class submit_op;
-struct blocked_submitter;
 
-/// A place in the pool's queue, and the function that stands there.
-///
-/// Cells never move, so a function of up to `inline_size` bytes is built in its cell and run there,
-/// whatever its type, without a lock held; a larger one lives in a node from its own allocator.
-class cell : public list_hook<> {
-public:
-  static constexpr std::size_t inline_size = 40;
+/// What stands in a queue.
+enum class work : unsigned char {
+  continuation,    // was admitted before
+  submission,      // try_submit, submit
+  async_submission // async_submit: the function is in a submit_op
+};
 
-  enum class kind : unsigned char {
-    continuation,    // work that was admitted before
-    submission,      // try_submit, submit
-    async_submission // async_submit: the function is in `op`
-  };
+/// How to run and to destroy a function of some type that is kept in some storage.
+struct stored_function {
+  work what;
+  void (*run)(void* storage, const std::stop_source& stop);
+  void (*destroy)(void* storage) noexcept;
+};
 
-  template <class F>
-  static constexpr bool fits_inline = sizeof(F) <= inline_size &&
-                                      alignof(F) <= alignof(std::max_align_t);
+template <class F>
+inline constexpr bool fits_cell = sizeof(F) <= 48 && alignof(F) <= 16;
 
-  /// Whether building F here runs no code of the user's, so that it may be done under a lock.
-  template <class F>
-  static constexpr bool is_plain =
-      fits_inline<F>&& std::is_trivially_copyable_v<F>&& std::is_trivially_destructible_v<F>;
-
-  kind what = kind::continuation;
-  submit_op* op = nullptr;
-  blocked_submitter* blocked = nullptr;
-
-  template <class F, class G, class Allocator>
-  void emplace(G&& f, const Allocator& a) {
-    if constexpr (fits_inline<F>) {
-      ::new (static_cast<void*>(storage_)) F(std::forward<G>(f));
-      functions_ = &inline_functions<F>;
-    } else {
-      using node = heap_node<F, Allocator>;
-      ::new (static_cast<void*>(storage_)) node*(node::create(std::forward<G>(f), a));
-      functions_ = &heap_functions<node>;
-    }
-  }
-
-  bool has_function() const noexcept { return functions_ != nullptr; }
-
-  /// Runs the function and destroys it. When it throws, it has been destroyed as well.
-  void run(const std::stop_source& stop) {
-    std::exchange(functions_, nullptr)->run(storage_, stop);
-  }
-
-  /// Destroys the function without running it.
-  void reset() noexcept {
-    if (functions_) std::exchange(functions_, nullptr)->destroy(storage_);
-  }
-
-private:
-  struct functions {
-    void (*run)(void* storage, const std::stop_source& stop);
-    void (*destroy)(void* storage) noexcept;
-  };
-
-  template <class F>
-  static constexpr functions inline_functions = {
-      [](void* storage, const std::stop_source& stop) {
-        F* f = std::launder(static_cast<F*>(storage));
-        struct guard {
-          F* f;
-          ~guard() { std::destroy_at(f); }
-        } g{f};
-        static_cast<void>(invoke_with_stop_token(*f, stop));
-      },
-      [](void* storage) noexcept { std::destroy_at(std::launder(static_cast<F*>(storage))); }};
-
-  template <class F, class Allocator>
-  struct heap_node {
-    using allocator = typename std::allocator_traits<Allocator>::template rebind_alloc<heap_node>;
-    using traits = std::allocator_traits<allocator>;
-
-    F function;
-    [[no_unique_address]] allocator alloc;
-
-    template <class G>
-    static heap_node* create(G&& f, const Allocator& a) {
-      allocator alloc(a);
-      heap_node* n = traits::allocate(alloc, 1);
-      try {
-        return ::new (static_cast<void*>(n)) heap_node{std::forward<G>(f), alloc};
-      } catch (...) {
-        traits::deallocate(alloc, n, 1);
-        throw;
-      }
-    }
-
-    void free() noexcept {
-      allocator a(alloc);
-      this->~heap_node();
-      traits::deallocate(a, this, 1);
-    }
-
-    // The memory goes back before the function runs.
-    void run(const std::stop_source& stop) {
+/// A function that is run and destroyed where it stands. When it throws, it is destroyed as well.
+template <work What, class F>
+inline constexpr stored_function function_in_place = {
+    What,
+    [](void* storage, const std::stop_source& stop) {
+      F* f = std::launder(static_cast<F*>(storage));
       struct guard {
-        heap_node* n;
-        ~guard() { n->free(); }
-      };
-      F f = [&] {
-        guard g{this};
-        return F(std::move(function));
+        F* f;
+        ~guard() { std::destroy_at(f); }
+      } g{f};
+      static_cast<void>(invoke_with_stop_token(*f, stop));
+    },
+    [](void* storage) noexcept { std::destroy_at(std::launder(static_cast<F*>(storage))); }};
+
+/// A function in memory of its own, to which the storage points. The memory goes back before the
+/// function runs. Node is a type with a `function`, and a `free()`.
+template <work What, class Node>
+inline constexpr stored_function function_in_node = {
+    What,
+    [](void* storage, const std::stop_source& stop) {
+      Node* n = static_cast<Node*>(*std::launder(static_cast<void**>(storage)));
+      auto f = [n] {
+        struct guard {
+          Node* n;
+          ~guard() { n->free(); }
+        } g{n};
+        return std::move(n->function);
       }();
       static_cast<void>(invoke_with_stop_token(f, stop));
+    },
+    [](void* storage) noexcept {
+      static_cast<Node*>(*std::launder(static_cast<void**>(storage)))->free();
+    }};
+
+/// A function in memory from the caller's allocator.
+template <class F, class Allocator>
+struct allocated_function {
+  using allocator = typename std::allocator_traits<Allocator>::template rebind_alloc<allocated_function>;
+  using traits = std::allocator_traits<allocator>;
+
+  F function;
+  [[no_unique_address]] allocator alloc;
+
+  template <class G>
+  static allocated_function* create(G&& f, const Allocator& a) {
+    allocator alloc(a);
+    allocated_function* n = traits::allocate(alloc, 1);
+    try {
+      return ::new (static_cast<void*>(n)) allocated_function{std::forward<G>(f), alloc};
+    } catch (...) {
+      traits::deallocate(alloc, n, 1);
+      throw;
     }
-  };
+  }
 
-  template <class Node>
-  static constexpr functions heap_functions = {
-      [](void* storage, const std::stop_source& stop) {
-        (*std::launder(static_cast<Node**>(storage)))->run(stop);
-      },
-      [](void* storage) noexcept { (*std::launder(static_cast<Node**>(storage)))->free(); }};
-
-  const functions* functions_ = nullptr;
-  alignas(std::max_align_t) std::byte storage_[inline_size];
+  void free() noexcept {
+    allocator a(alloc);
+    this->~allocated_function();
+    traits::deallocate(a, this, 1);
+  }
 };
 
-/// Cells for one queue. Recycled, never given back before the slab ends; not synchronised.
-class cell_slab {
-public:
-  cell& acquire() {
-    if (free_.empty()) grow();
-    return free_.pop_front();
+/// A function in memory from a node_cache.
+template <class F>
+struct cached_function {
+  F function;
+
+  template <class G>
+  static cached_function* create(void* memory, G&& f) {
+    try {
+      return ::new (memory) cached_function{std::forward<G>(f)};
+    } catch (...) {
+      node_cache::deallocate(memory);
+      throw;
+    }
   }
 
-  void release(cell& c) noexcept {
-    c.op = nullptr;
-    c.blocked = nullptr;
-    free_.push_front(c);
+  void free() noexcept {
+    this->~cached_function();
+    node_cache::deallocate(this);
   }
+};
+
+/// A place in a queue, one cache line, and the function that stands there.
+///
+/// **Who runs it.** `state_` counts up: even, the place is free or being filled; odd, a function
+/// stands there. A function belongs to whoever moves the state on from odd, which is one atomic
+/// step on one variable, so exactly one does. Nothing else decides that: not the queue's head, nor
+/// a worker's claim, which only say where functions are likely to be found. One may hence try to
+/// take any cell of the pool, at any time, and on the word of data that is out of date.
+///
+/// Memory order: publish() releases what was built, take() acquires it.
+class alignas(64) cell {
+public:
+  using state = std::uint32_t;
+
+  static constexpr bool is_full(state s) noexcept { return (s & 1) != 0; }
+
+  state load() const noexcept { return state_.load(std::memory_order_acquire); }
+
+  /// What the pool's idle workers look at before they sleep: see parking.
+  state load_ordered() const noexcept { return state_.load(std::memory_order_seq_cst); }
+
+  /// Lets the function be taken. Only by who reserved the cell.
+  void publish() noexcept {
+    state_.store(state_.load(std::memory_order_relaxed) + 1, std::memory_order_seq_cst);
+  }
+
+  /// There will be no function after all: as if it had been taken. Only by who reserved the cell.
+  void give_up() noexcept {
+    state_.store(state_.load(std::memory_order_relaxed) + 2, std::memory_order_seq_cst);
+  }
+
+  /// Whether the caller may have the function that stands here.
+  bool take() noexcept {
+    const state s = state_.load(std::memory_order_relaxed);
+    return is_full(s) && take(s);
+  }
+
+  /// The same for the function that stood here when the state was `s`.
+  bool take(state s) noexcept {
+    return state_.compare_exchange_strong(s, s + 1, std::memory_order_acquire,
+                                          std::memory_order_relaxed);
+  }
+
+  /// May be asked by others than the owner; the answer is good if take(s) succeeds afterwards, with
+  /// the state from before.
+  work what() const noexcept { return function_.load(std::memory_order_relaxed)->what; }
+
+  // --- for the owner: who has reserved the cell, or has taken it ---
+
+  template <work What, class F, class G>
+  void emplace(G&& f) {
+    ::new (static_cast<void*>(storage_)) F(std::forward<G>(f));
+    set(function_in_place<What, F>);
+  }
+
+  void emplace_pointer(const stored_function& function, void* p) noexcept {
+    ::new (static_cast<void*>(storage_)) void*(p);
+    set(function);
+  }
+
+  void emplace(submit_op& op) noexcept {
+    static constexpr stored_function async = {work::async_submission, nullptr, nullptr};
+    emplace_pointer(async, &op);
+  }
+
+  submit_op& op() noexcept {
+    return *static_cast<submit_op*>(*std::launder(reinterpret_cast<void**>(storage_)));
+  }
+
+  void run(const std::stop_source& stop) {
+    function_.load(std::memory_order_relaxed)->run(storage_, stop);
+  }
+
+  void destroy() noexcept { function_.load(std::memory_order_relaxed)->destroy(storage_); }
+
+  void set_index(unsigned char i) noexcept { index_ = i; }
+  unsigned index() const noexcept { return index_; }
 
 private:
-  static constexpr std::size_t chunk_size = 64;
-
-  void grow() {
-    chunks_.push_back(std::make_unique<cell[]>(chunk_size));
-    for (std::size_t i = 0; i != chunk_size; ++i) free_.push_back(chunks_.back()[i]);
+  void set(const stored_function& f) noexcept {
+    function_.store(&f, std::memory_order_relaxed);
   }
 
-  std::vector<std::unique_ptr<cell[]>> chunks_;
-  intrusive_list<cell> free_;
+  alignas(16) std::byte storage_[48];
+  std::atomic<const stored_function*> function_{nullptr};
+  std::atomic<state> state_{0};
+  unsigned char index_ = 0; // in its segment
 };
+
+static_assert(sizeof(cell) == 64);
 
 } // namespace bulkhead::detail
 

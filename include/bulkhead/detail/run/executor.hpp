@@ -114,7 +114,7 @@ public:
   template <class F>
   void execute(F&& f) const {
     using function = std::decay_t<F>;
-    if (bits_.blocking != never && running_in_this_thread()) {
+    if (bits_.blocking != never && scheduler_->may_run_inline()) {
       function copy(std::forward<F>(f));
       scheduler_->run_inline(std::move(copy));
     } else if (bits_.blocking == always) {

@@ -11,6 +11,9 @@
 #include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/run/cell.hpp>
+#include <bulkhead/detail/run/parking.hpp>
+#include <bulkhead/detail/run/run_queue.hpp>
+#include <bulkhead/detail/run/worker.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
@@ -45,11 +48,24 @@ class pool;
 
 namespace detail {
 
+struct shard;
+struct blocked_submitter;
+
+/// A submission that waits for room: one of two kinds.
+struct in_line : list_hook<> {
+  explicit in_line(submit_op* o) noexcept : op(o) {}
+  explicit in_line(blocked_submitter* b) noexcept : blocked(b) {}
+
+  submit_op* op = nullptr;
+  blocked_submitter* blocked = nullptr;
+  shard* where = nullptr; // the queue of who submitted it
+};
+
 /// One async_submit, as the scheduler sees it: a function that runs on a worker, and a handler that
 /// completes wherever it belongs. It ends with exactly one call of finish(), abort() or destroy().
 class submit_op : public list_hook<> {
 public:
-  enum class state : unsigned char { reserved, waiting, queued, running };
+  enum class state : unsigned char { reserved, waiting, queued };
 
   /// Runs the function, keeps its result and destroys the function. Says whether it did not throw.
   virtual bool run() noexcept = 0;
@@ -68,7 +84,9 @@ public:
 
   wait_key key;
   state now = state::reserved;
-  cell* place = nullptr; // until it runs
+  in_line line{this};
+  cell* place = nullptr; // since it is queued
+  cell::state full = 0;  // the state of that cell until it is taken
   std::stop_source stop{std::nostopstate};
   bool orphaned = false; // the handler's context shuts down while the function runs
 
@@ -76,12 +94,16 @@ protected:
   ~submit_op() = default;
 };
 
-/// A thread that waits for room in submit().
+/// A thread that waits for room in submit(), and its function, in a node.
 struct blocked_submitter {
-  enum class state { waiting, admitted, refused };
+  enum class state : unsigned char { waiting, admitted, refused };
 
+  in_line line{this};
+  const stored_function* function = nullptr;
+  void* node = nullptr;
+  std::atomic<state> now{state::waiting};
+  bool asleep = false; // guarded by the scheduler's mutex
   std::condition_variable changed;
-  state now = state::waiting;
 };
 
 /// What admission says at once.
@@ -90,39 +112,48 @@ enum class admission { admitted, full, closed };
 /// What to do with a submission that finds no room.
 enum class when_full { refuse, run_here, wait };
 
-/// The engine of a pool: its queue, its workers, and its counters.
+/// The engine of a pool: its queues, its workers, and its counters.
 ///
-/// **Queue.** One list of cells under one mutex holds submissions and continuations in the order of
-/// their arrival. Submissions are bounded: `queued_` counts those that are admitted and have not
-/// started, and whoever cannot be admitted stands in `line_`, first come, first served, threads and
-/// asynchronous operations alike. `admit_waiters` is the one function that lets the line move; each
-/// path that frees a place calls it. A place is reserved under the mutex first, the user's function
-/// is moved into its cell without it, and the cell is linked last, so that no code of the user's
-/// runs under the mutex, and no function is touched that was refused. A worker takes one cell at a
-/// time: a batch in its hands could hold the very task that the first of them waits for.
+/// **Queues.** What comes from outside, and all submissions, enter through one of a few *shards*;
+/// each thread keeps to one, so that what it submits is taken in order. What a worker posts itself
+/// goes to a queue of its own. All are run_queues: a worker claims up to `batch` functions at a
+/// time, from its own queue and from a shard by turns, and what it has claimed or posted can be
+/// robbed by a worker that has nothing to do, and once in a while by one that has.
+///
+/// **Admission.** Submissions are bounded by credits. `granted_` counts those ever given out, each
+/// worker counts those it has started, and the difference never exceeds `queue_limit`. A shard
+/// holds some credits in advance, so that its producers need not ask, under the shard's lock, which
+/// they take anyhow; who finds none asks under the mutex, where the credits of all other shards are
+/// called in before anybody is refused. Therefore the limit is exact in both directions. Who finds
+/// no room may stand in `line_`, threads and asynchronous operations alike, first come, first
+/// served; while somebody stands there, no shard holds credits. A worker that starts a submission
+/// counts it and then looks whether there is a line; who joins the line looks for room afterwards:
+/// one of the two sees the other, all four steps being sequentially consistent.
 ///
 /// **Reactor.** The pool is an io_context, so Asio finds its reactor there and starts no thread of
-/// its own. Workers that find the queue empty sleep in `run_one()`: Asio lets one of them wait for
-/// I/O and the others for a signal, and hands the reactor on when that one gets something to do. A
-/// push wakes a sleeper by posting an empty function. `wakes_` counts those on their way; at most
-/// as many are as workers sleep. Such a function may be eaten by a busy worker that polls for I/O,
-/// hence the rule in next(): who takes a cell while others remain wakes the next sleeper. With it
-/// no cell waits while a worker sleeps. Waking costs both sides a system call, so a worker yields a
-/// few times before it sleeps: under load the next cell is there by then. A busy worker polls once
-/// in `poll_interval` cells, so that I/O does not starve.
+/// its own. One idle worker sleeps in `run_one()`, the others on a condition variable: see parking.
+/// A worker that searches polls for I/O, and so does a busy one, every few claims.
 ///
-/// **End.** close() refuses, stop() also drops what has not started, join() lets the workers go
-/// when no tracked work is left: no cell, no running function and no executor with outstanding_work
-/// tracked, which is what Asio's pending operations hold. The base class's stop() merely wakes
-/// everybody: a worker that finds the io_context stopped before its time restarts it.
+/// **End.** close() calls in all credits, stop() also drops what has not started, join() lets the
+/// workers go when no tracked work is left: no function, nobody awake, and no executor with
+/// outstanding_work tracked, which is what Asio's pending operations hold. The base class's stop()
+/// merely wakes who sleeps there: a worker that finds the io_context stopped before its time
+/// restarts it.
+///
+/// Locks are taken in the order mutex_, parking, shard or queue.
 class scheduler final : public shutdown_target, public std::enable_shared_from_this<scheduler> {
 public:
   struct options {
     std::size_t threads;
+    std::size_t min_threads;
+    std::chrono::nanoseconds idle_expiry;
     std::size_t queue_limit;
     std::size_t waiter_limit;
+    bool lifo;
     std::string name;
     std::function<void(std::exception_ptr)> on_exception;
+    std::function<void(std::size_t)> on_worker_start;
+    std::function<void(std::size_t)> on_worker_stop;
   };
 
   scheduler(pool& owner, boost::asio::io_context& io, options opts);
@@ -132,24 +163,19 @@ public:
   void start();
 
   pool& owner() const noexcept { return owner_; }
-  std::size_t threads() const noexcept { return options_.threads; }
-  bool running_in_this_thread() const noexcept { return current() == this; }
+  std::size_t threads() const noexcept { return threads_.load(std::memory_order_relaxed); }
+  bool running_in_this_thread() const noexcept { return this_worker() != nullptr; }
 
   // --- submissions ---
 
   template <class F>
   bool try_submit(F&& f) {
-    admission a;
-    if (cell* c = reserve_or_push(std::forward<F>(f), a, when_full::refuse))
-      build_and_push(*c, std::forward<F>(f));
-    return a == admission::admitted;
+    return push_submission(std::forward<F>(f), when_full::refuse) == admission::admitted;
   }
 
   template <class F>
   void submit(F&& f, when_full policy) {
-    admission a;
-    if (cell* c = reserve_or_push(std::forward<F>(f), a, policy))
-      build_and_push(*c, std::forward<F>(f));
+    const admission a = push_submission(std::forward<F>(f), policy);
     if (a == admission::admitted) return;
     if (a == admission::closed) throw_system_error(errc::closed);
     if (policy == when_full::refuse) throw_system_error(errc::queue_full);
@@ -172,21 +198,30 @@ public:
 
   template <class F, class Allocator>
   void push_continuation(F&& f, const Allocator& a) {
-    using function = std::decay_t<F>;
-    cell* c = acquire_cell();
-    try {
-      c->emplace<function>(std::forward<F>(f), a);
-    } catch (...) {
-      release_cell(*c);
-      throw;
+    if (worker* w = this_worker()) {
+      cell& c = w->local.reserve();
+      try {
+        build<work::continuation>(c, std::forward<F>(f), a, w->nodes);
+      } catch (...) {
+        published_inside();
+        throw;
+      }
+      w->posted.add();
+      c.publish();
+      published_inside();
+      return;
     }
-    link_continuation(*c);
+    shard& s = this_shard();
+    std::unique_lock lock(s.mutex);
+    push<work::continuation>(s, lock, std::forward<F>(f), a);
   }
 
-  /// Runs a continuation on this worker, inside the caller.
+  /// Runs a continuation on this worker, inside the caller. Not on a paused pool.
   template <class F>
   void run_inline(F&& f) noexcept {
-    count_continuation();
+    worker& w = *current(); // may_run_inline() says so
+    w.posted.add();
+    if (w.in_reactor) leave_reactor(w);
     try {
       static_cast<F&&>(f)();
     } catch (...) {
@@ -194,8 +229,19 @@ public:
     }
   }
 
+  bool may_run_inline() const noexcept {
+    return this_worker() && !(signals_.load(std::memory_order_relaxed) & paused);
+  }
+
   void work_started() noexcept { work_.fetch_add(1, std::memory_order_relaxed); }
   void work_finished() noexcept;
+
+  // --- size ---
+
+  void resize(std::size_t threads);
+  void pause() noexcept;
+  void resume() noexcept;
+  void attach();
 
   // --- the end ---
 
@@ -215,66 +261,158 @@ public:
   pool_stats stats() const noexcept;
 
 private:
-  using cells = intrusive_list<cell>;
   using ops = intrusive_list<submit_op>;
 
-  static constexpr unsigned poll_interval = 61;
-  static constexpr unsigned yields_before_sleep = 8;
+  static constexpr unsigned batch = 16;            // functions in one claim
+  static constexpr unsigned turns_between_polls = 4; // claims between two looks at I/O
+  static constexpr unsigned turns_between_robberies = 16;
+  static constexpr unsigned search_turns = 64;
+  static constexpr unsigned polled_at_most = 16;
+  static constexpr unsigned yields_in_line = 64;
 
-  static constexpr int polled_at_most = 16;
+  // Bits of signals_.
+  static constexpr unsigned exit = 1;    // stop(), or join() has found the end
+  static constexpr unsigned paused = 2;
+  static constexpr unsigned surplus = 4; // more workers live than should
 
-  static scheduler*& current() noexcept;    // whose worker this thread is
+  static worker*& current() noexcept;       // what this thread is
   static submit_op*& current_op() noexcept; // what it runs
+  static unsigned thread_number() noexcept;
 
-  // Reserves a place for `f`, or, where that runs no code of the user's, puts it there at once.
-  // Returns the reserved cell, which the caller has to fill and push.
+  worker* this_worker() const noexcept {
+    worker* w = current();
+    return w && &w->owner == this ? w : nullptr;
+  }
+
+  shard& this_shard() const noexcept { return *shards_[thread_number() & shard_mask_]; }
+
+  // --- pushing ---
+
+  template <class F, class Allocator>
+  static constexpr bool may_use_cache = alignof(F) <= alignof(std::max_align_t) &&
+                                        std::is_same_v<Allocator, std::allocator<void>>;
+
+  /// Whether F can be built in its cell under a lock: nothing of the user's runs.
   template <class F>
-  cell* reserve_or_push(F&& f, admission& a, when_full policy) {
+  static constexpr bool is_plain =
+      fits_cell<F>&& std::is_trivially_copyable_v<F>&& std::is_trivially_destructible_v<F>;
+
+  /// Builds `f` in a reserved cell, or gives the cell up and throws.
+  template <work What, class F, class Allocator>
+  static void build(cell& c, F&& f, const Allocator& a, node_cache& nodes) {
+    void* memory = nullptr;
     using function = std::decay_t<F>;
-    bool wake;
-    {
-      std::lock_guard lock(mutex_);
-      a = admit(policy);
-      if (a != admission::admitted) return nullptr;
-      cell& c = reserve_cell();
-      if constexpr (cell::is_plain<function>) {
-        c.emplace<function>(std::forward<F>(f), std::allocator<void>());
-        wake = link_submission(c);
-      } else {
-        return &c;
+    if constexpr (!fits_cell<function> && may_use_cache<function, Allocator>) {
+      try {
+        memory = nodes.allocate(sizeof(cached_function<function>));
+      } catch (...) {
+        give_up(c);
+        throw;
       }
     }
-    if (wake) wake_one();
-    return nullptr;
+    build<What>(c, std::forward<F>(f), a, memory);
+  }
+
+  template <work What, class F, class Allocator>
+  static void build(cell& c, F&& f, const Allocator& a, void* memory) {
+    using function = std::decay_t<F>;
+    try {
+      if constexpr (fits_cell<function>) {
+        c.emplace<What, function>(std::forward<F>(f));
+      } else if constexpr (may_use_cache<function, Allocator>) {
+        using node = cached_function<function>;
+        c.emplace_pointer(function_in_node<What, node>,
+                          node::create(memory, std::forward<F>(f)));
+      } else {
+        using node = allocated_function<function, Allocator>;
+        c.emplace_pointer(function_in_node<What, node>, node::create(std::forward<F>(f), a));
+      }
+    } catch (...) {
+      give_up(c);
+      throw;
+    }
+  }
+
+  static void give_up(cell& c) noexcept {
+    c.give_up();
+    run_queue::leave(segment::of(c), 1);
+  }
+
+  /// Pushes into a shard, of which the caller has the lock, and for a submission the credit.
+  template <work What, class F, class Allocator>
+  void push(shard& s, std::unique_lock<spin_lock>& lock, F&& f, const Allocator& a) {
+    using function = std::decay_t<F>;
+    [[maybe_unused]] void* memory = nullptr;
+    if constexpr (!fits_cell<function> && may_use_cache<function, Allocator>)
+      memory = s.nodes.allocate(sizeof(cached_function<function>));
+    cell& c = s.queue.reserve();
+    if constexpr (What == work::continuation) s.posted.add();
+    if constexpr (is_plain<function>) {
+      c.emplace<What, function>(std::forward<F>(f));
+      c.publish();
+      lock.unlock();
+    } else {
+      lock.unlock();
+      try {
+        build<What>(c, std::forward<F>(f), a, memory);
+      } catch (...) {
+        published(); // others stand behind it
+        throw;
+      }
+      c.publish();
+    }
+    published();
   }
 
   template <class F>
-  void build_and_push(cell& c, F&& f) {
-    using function = std::decay_t<F>;
+  admission push_submission(F&& f, when_full policy) {
+    shard& s = this_shard();
+    std::unique_lock lock(s.mutex);
+    if (s.credits != 0) [[likely]] {
+      --s.credits;
+    } else {
+      lock.unlock();
+      const admission a = ask_for_credit(s, policy);
+      if (a != admission::admitted) return a;
+      lock.lock();
+    }
+    s.submitted.add();
     try {
-      c.emplace<function>(std::forward<F>(f), std::allocator<void>());
+      push<work::submission>(s, lock, std::forward<F>(f), std::allocator<void>());
     } catch (...) {
-      give_place_back(c);
+      if (lock.owns_lock()) lock.unlock();
+      give_credit_back();
       throw;
     }
-    push_reserved(c);
+    return admission::admitted;
   }
 
   template <class F>
   void wait_in_line(F&& f) {
-    cell* c = acquire_cell();
-    try {
-      c->emplace<std::decay_t<F>>(std::forward<F>(f), std::allocator<void>());
-    } catch (...) {
-      release_cell(*c);
-      throw;
+    using function = std::decay_t<F>;
+    shard& s = this_shard();
+    blocked_submitter self;
+    self.line.where = &s;
+    if constexpr (may_use_cache<function, std::allocator<void>>) {
+      using node = cached_function<function>;
+      void* memory;
+      {
+        std::lock_guard lock(s.mutex);
+        memory = s.nodes.allocate(sizeof(node));
+      }
+      self.node = node::create(memory, std::forward<F>(f));
+      self.function = &function_in_node<work::submission, node>;
+    } else {
+      using node = allocated_function<function, std::allocator<void>>;
+      self.node = node::create(std::forward<F>(f), std::allocator<void>());
+      self.function = &function_in_node<work::submission, node>;
     }
-    stand_in_line(*c);
+    stand_in_line(self);
   }
 
   template <class F>
   void run_here(F&& f) {
-    begin_running();
+    begin_running_here();
     bool ok = true;
     try {
       std::decay_t<F> function(std::forward<F>(f));
@@ -283,69 +421,154 @@ private:
       ok = false;
       report_exception(std::current_exception());
     }
-    end_running(ok);
+    end_running_here(ok);
   }
 
-  admission admit(when_full policy);
-  cell& reserve_cell();
-  bool link_submission(cell& c) noexcept;
-  void push_reserved(cell& c) noexcept;
-  void give_place_back(cell& c) noexcept;
-  void stand_in_line(cell& c);
-  void begin_running();
-  void end_running(bool ok) noexcept;
+  /// After a cell of a shard was published.
+  void published() noexcept {
+    if (parking_.wants_call())
+      call_somebody();
+    else if (can_grow_.load(std::memory_order_relaxed) && parking_.all_busy())
+      grow();
+    if (signals_.load(std::memory_order_seq_cst) & exit) drop_late_submissions();
+  }
+
+  /// After a worker has filled a cell of its own queue.
+  void published_inside() noexcept {
+    if (parking_.wants_call())
+      call_somebody();
+    else if (can_grow_.load(std::memory_order_relaxed) && parking_.all_busy())
+      grow();
+  }
+
+  // --- admission ---
+
+  admission ask_for_credit(shard& s, when_full policy);
+  bool get_credit(shard& s) noexcept;
+  std::uint64_t returned_credits() const noexcept;
+  void call_in_credits() noexcept;
+  void give_credit_back() noexcept;
+  bool has_room() noexcept;
+  std::size_t queued() const noexcept;
+  std::size_t running() const noexcept;
+  void stand_in_line(blocked_submitter& self);
+  bool join_line(in_line& l) noexcept;
+  bool admit_from_line() noexcept;
+  bool push_from_line(in_line& l) noexcept;
+  void let_line_move() noexcept;
+  void begin_running_here();
+  void end_running_here(bool ok) noexcept;
   [[noreturn]] static void throw_system_error(errc e);
 
-  cell* acquire_cell();
-  void release_cell(cell& c) noexcept;
-  void link_continuation(cell& c) noexcept;
-  void count_continuation() noexcept { continuations_.fetch_add(1, std::memory_order_relaxed); }
-  void report_exception(std::exception_ptr error) noexcept;
+  // --- async_submit ---
 
+  void forget(submit_op& op) noexcept;
+  submit_op* take(wait_key key, std::stop_source& running) noexcept;
+  void end_line(ops& refused) noexcept;
+  void end_all(ops& all, error_code ec) noexcept;
   void on_context_shutdown(wait_key key) noexcept override;
 
-  void run_worker(std::size_t index) noexcept;
-  cell* next(bool& wake) noexcept;
-  bool run(cell& c) noexcept;
-  void run_async(submit_op& op) noexcept;
-  void count_end(bool ok) noexcept;
-  void yield(std::unique_lock<std::mutex>& lock) noexcept;
-  void sleep(std::unique_lock<std::mutex>& lock) noexcept;
-  void poll() noexcept;
-  bool claim_wake() noexcept;
-  void wake_one() noexcept;
-  bool admit_waiters() noexcept;
+  // --- threads ---
+
+  void create_worker();
+  worker& free_worker();
+  void grow() noexcept;
+  void worker_has_ended() noexcept;
+  void name_this_thread(std::size_t index);
+  void run_worker(worker& w, bool attached) noexcept;
+  void call_hook(const std::function<void(std::size_t)>& hook, std::size_t index) noexcept;
+
+  // --- workers ---
+
+  enum class verdict { go_on, end, retired };
+
+  bool work_loop(worker& w) noexcept;
+  verdict heed_signals(worker& w) noexcept;
+  bool retire(worker& w) noexcept;
+  bool refill(worker& w) noexcept;
+  bool claim_local(worker& w) noexcept;
+  bool claim_from(worker& w, run_queue& q) noexcept;
+  bool claim_from_shards(worker& w) noexcept;
+  bool rob(worker& w, std::size_t victims) noexcept;
+  void start_range(worker& w, const cell_range& r) noexcept;
+  void count_left(worker& w) noexcept;
+  void run_range(worker& w) noexcept;
+  void run(worker& w, cell& c) noexcept;
+  void run_async(worker& w, submit_op& op) noexcept;
+  void report_exception(std::exception_ptr error) noexcept;
+
+  bool idle(worker& w) noexcept;
+  bool search(worker& w) noexcept;
+  void end_search(worker& w) noexcept;
+  bool sleep(worker& w) noexcept;
+  bool sleep_on_condition(worker& w) noexcept;
+  void sleep_at_reactor(worker& w) noexcept;
+  void get_up(worker& w) noexcept;
+  void leave_reactor(worker& w) noexcept;
+  bool any_work() noexcept;
+  std::size_t poll() noexcept;
+  void restart_io() noexcept;
+  void call_somebody() noexcept;
+  void call_at_reactor(worker& w) noexcept;
+  void wake_all() noexcept;
+
+  // --- the end ---
+
+  std::size_t drop_submissions() noexcept;
+  void drop_late_submissions() noexcept;
   bool drained() const noexcept;
   void let_go_if_finished() noexcept;
+  void let_go_if_finished_locked() noexcept;
   void join_threads();
-  void end_line(ops& refused) noexcept;
-  void forget(submit_op& op) noexcept;
-  void end_all(ops& all, error_code ec) noexcept;
-  submit_op* take(wait_key key, std::stop_source& running) noexcept;
-  void leave_queue(submit_op& op) noexcept;
+  std::uint64_t ended() const noexcept;
+
+  /// False if `done()` is not true after `duration`, which may be as long as one likes.
+  template <class Done>
+  static bool wait_for(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
+                       std::chrono::nanoseconds duration, Done done) {
+    using clock = std::chrono::steady_clock;
+    const auto now = clock::now();
+    if (duration < clock::time_point::max() - now)
+      return changed.wait_until(lock, now + duration, done);
+    changed.wait(lock, done);
+    return true;
+  }
 
   pool& owner_;
   boost::asio::io_context& io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard_;
   const options options_;
 
-  mutable std::mutex mutex_;
-  cell_slab slab_;
-  cells queue_; // what may run, in order of arrival
-  cells line_;  // submissions waiting for room, in order of arrival
+  segment_store segments_;
+  std::size_t shard_mask_;
+  std::vector<std::unique_ptr<shard>> shards_;
+  worker* const first_worker_; // the list only grows
+
+  alignas(64) std::atomic<unsigned> signals_{0};
+  std::atomic<bool> closed_{false};   // set under mutex_
+  std::atomic<bool> has_line_{false}; // set under mutex_
+  std::atomic<bool> joining_{false};
+  std::atomic<bool> can_grow_{false};
+  std::atomic<std::size_t> threads_;
+
+  alignas(64) mutable parking parking_;
+  worker* reactor_ = nullptr; // who sleeps there; guarded by the parking's mutex
+  std::atomic<bool> reactor_taken_{false};
+  std::size_t live_ = 0;              // guarded by the parking's mutex
+  std::condition_variable all_ended_; // live_ is 0
+  std::condition_variable resumed_;
+
+  alignas(64) mutable std::mutex mutex_;
+  intrusive_list<in_line> line_; // submissions waiting for room, in order of arrival
+  std::size_t blocked_ = 0;      // threads in line_
   key_table<submit_op> keys_;
-  departures departing_;   // operations that are in no list any more and not posted yet
-  std::size_t queued_ = 0; // admitted submissions that have not started; some not linked yet
-  std::size_t running_ = 0;
-  std::size_t blocked_ = 0; // threads in line_
-  std::size_t live_ = 0;
-  std::size_t sleeping_ = 0;
-  std::size_t wakes_ = 0;
-  bool closed_ = false;
+  departures departing_;        // operations that are in no list any more and not posted yet
+  std::uint64_t granted_ = 0;   // credits ever given out
+  std::uint64_t withdrawn_ = 0; // of them, for submissions that left the queue before they started
+  std::size_t here_ = 0;        // submissions that run on the caller's thread
   bool stopped_ = false;
-  bool joining_ = false;
-  bool exit_ = false;
-  std::uint64_t submitted_ = 0;
+  std::uint64_t submitted_ = 0; // those that are counted nowhere else
+  std::uint64_t unsubmitted_ = 0;
   std::uint64_t completed_ = 0;
   std::uint64_t failed_ = 0;
   std::uint64_t rejected_ = 0;
@@ -353,14 +576,16 @@ private:
   std::condition_variable drained_;  // notified when the last submission has ended
   std::condition_variable orphaned_; // notified when an orphaned operation has been discarded
 
-  std::atomic<std::uint64_t> continuations_{0};
-  std::atomic<std::uint64_t> exceptions_{0};
-  std::atomic<std::size_t> work_{1}; // tracked executors; one unit is the pool's own, until join()
+  std::atomic<std::uint64_t> exceptions_{0}; // outside of workers
+  std::atomic<std::uint64_t> expired_{0};
+  std::atomic<std::uint64_t> resizes_{0};
+  alignas(64) std::atomic<std::size_t> work_{1}; // tracked executors; one is the pool's, until join()
   std::stop_source stop_;
   std::shared_ptr<wait_set<error_code>> drains_ = std::make_shared<wait_set<error_code>>();
 
-  std::mutex join_mutex_;
-  std::vector<std::thread> threads_;
+  std::mutex thread_mutex_; // for creating and joining threads
+  std::atomic<std::size_t> min_threads_;
+  std::chrono::steady_clock::time_point no_growth_before_{};
 };
 
 } // namespace detail

@@ -1,0 +1,38 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_RUN_SPIN_LOCK_HPP
+#define BULKHEAD_DETAIL_RUN_SPIN_LOCK_HPP
+
+#include <atomic>
+#include <thread>
+
+namespace bulkhead::detail {
+
+/// A lock of one byte for sections of a few instructions, in which no code of the user's runs.
+///
+/// Taking it is one atomic step, giving it back none, half the price of a mutex. Who finds it taken
+/// yields before long: its holder may have lost its processor to just this thread.
+class spin_lock {
+public:
+  void lock() noexcept {
+    while (taken_.exchange(true, std::memory_order_acquire))
+      for (int turns = 0; taken_.load(std::memory_order_relaxed); ++turns)
+        if (turns > turns_before_yield) std::this_thread::yield();
+  }
+
+  void unlock() noexcept { taken_.store(false, std::memory_order_release); }
+
+private:
+  static constexpr int turns_before_yield = 64;
+
+  std::atomic<bool> taken_{false};
+};
+
+} // namespace bulkhead::detail
+
+#endif

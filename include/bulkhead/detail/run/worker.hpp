@@ -1,0 +1,118 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_RUN_WORKER_HPP
+#define BULKHEAD_DETAIL_RUN_WORKER_HPP
+
+#include <bulkhead/detail/run/cell.hpp>
+#include <bulkhead/detail/run/node_cache.hpp>
+#include <bulkhead/detail/run/parking.hpp>
+#include <bulkhead/detail/run/run_queue.hpp>
+#include <bulkhead/detail/run/spin_lock.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+
+namespace bulkhead::detail {
+
+class scheduler;
+
+/// A count that one thread at a time changes and all may read.
+class tally {
+public:
+  std::uint64_t load() const noexcept { return value_.load(std::memory_order_relaxed); }
+  std::uint64_t load_ordered() const noexcept { return value_.load(std::memory_order_seq_cst); }
+
+  void add(std::uint64_t n = 1) noexcept { value_.store(load() + n, std::memory_order_relaxed); }
+
+  /// What the caller reads afterwards is read after others can see this.
+  void add_ordered() noexcept { value_.store(load() + 1, std::memory_order_seq_cst); }
+
+private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+/// What a worker has claimed and not taken yet. The worker changes it, others may rob it.
+///
+/// What others read here may be out of date and of different claims; it only says where to look,
+/// and cell::take() decides. The last store of set() and the first load of rob() are sequentially
+/// consistent, as parking requires.
+class claim {
+public:
+  void set(const cell_range& r) noexcept {
+    where_.store(r.where, std::memory_order_relaxed);
+    full_.store(r.full, std::memory_order_relaxed);
+    range_.store(r.begin | r.end << 8, std::memory_order_seq_cst);
+  }
+
+  void set_begin(const cell_range& r) noexcept {
+    range_.store(r.begin | r.end << 8, std::memory_order_relaxed);
+  }
+
+  /// Where somebody else may find cells.
+  cell_range get() const noexcept {
+    const unsigned r = range_.load(std::memory_order_seq_cst);
+    return {where_.load(std::memory_order_relaxed), full_.load(std::memory_order_relaxed), r & 255,
+            r >> 8};
+  }
+
+private:
+  std::atomic<segment*> where_{nullptr};
+  std::atomic<cell::state> full_{0};
+  std::atomic<unsigned> range_{0};
+};
+
+/// What a worker thread works with. Lives as long as the pool: when a thread ends, the next one
+/// takes its place over, with what is left in it.
+struct alignas(128) worker : sleeper {
+  worker(scheduler& pool, std::size_t number, segment_store& segments)
+      : owner(pool), index(number), local(segments) {}
+
+  scheduler& owner;
+  const std::size_t index;
+  std::atomic<worker*> next{nullptr};
+  std::atomic<bool> in_use{false}; // by a thread, which may have been
+  std::thread thread;              // started for it; guarded by the thread mutex
+  bool attached = false;
+
+  // Its own.
+  alignas(64) cell_range range; // the part of its claim that is still to be run
+  unsigned left = 0;            // functions that have left range.where and are not counted there yet
+  unsigned turn = 0;
+  std::size_t shard = 0;    // to look at next
+  worker* victim = nullptr; // robbed last
+  bool searching = false;
+  bool in_reactor = false; // sleeps there, and has not run a function since
+  bool io_hot = false;
+  node_cache nodes;
+
+  // Others read it.
+  alignas(64) claim claimed;
+  tally started, completed, failed; // submissions
+  tally posted;                     // continuations from inside
+  tally exceptions;
+
+  run_queue local; // continuations that it has posted itself
+};
+
+/// One of the queues through which work comes in from outside: a producer always uses the same.
+struct alignas(128) shard {
+  explicit shard(segment_store& segments) : queue(segments) {}
+
+  spin_lock mutex;         // of the producers, and of what follows
+  std::size_t credits = 0; // submissions that may come in without asking: see scheduler
+  tally submitted;         // that came in
+  tally posted;            // continuations
+  node_cache nodes;
+  run_queue queue;
+};
+
+} // namespace bulkhead::detail
+
+#endif

@@ -1,0 +1,77 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_RUN_QUEUE_IPP
+#define BULKHEAD_IMPL_RUN_QUEUE_IPP
+
+#include <bulkhead/detail/run/run_queue.hpp>
+
+namespace bulkhead::detail {
+
+BULKHEAD_DECL cell_range run_queue::claim_locked(unsigned most, bool share) noexcept {
+  skip_empty();
+  segment& s = *head_.load(std::memory_order_relaxed);
+  const cell::state empty = s.empty.load(std::memory_order_relaxed);
+  const unsigned begin = next_.load(std::memory_order_relaxed);
+  unsigned ends[segment::size]; // where to end, for each number of functions
+  unsigned found = 0;
+  for (unsigned i = begin; i != segment::size && found != most; ++i) {
+    const cell::state state = s.cells[i].load();
+    if (state == empty) break;
+    if (cell::is_full(state)) ends[found++] = i + 1;
+  }
+  if (found == 0) return {};
+  if (share && found != most) found = (found + 1) / 2;
+  const unsigned end = ends[found - 1];
+  if (end == segment::size)
+    pass(s);
+  else
+    next_.store(end, std::memory_order_relaxed);
+  return {&s, empty + 1, begin, end};
+}
+
+/// Moves the head to the first cell that is not known to be empty for good.
+BULKHEAD_DECL void run_queue::skip_empty() noexcept {
+  for (;;) {
+    segment& s = *head_.load(std::memory_order_relaxed);
+    const cell::state left = s.empty.load(std::memory_order_relaxed) + 2;
+    unsigned i = next_.load(std::memory_order_relaxed);
+    while (i != segment::size && s.cells[i].load() == left) ++i;
+    if (i != segment::size) return next_.store(i, std::memory_order_relaxed);
+    pass(s);
+  }
+}
+
+/// The head leaves `s`, all cells of which have been published, hence there is a next one.
+BULKHEAD_DECL void run_queue::pass(segment& s) noexcept {
+  head_.store(s.next.load(std::memory_order_acquire), std::memory_order_release);
+  next_.store(0, std::memory_order_relaxed);
+  const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);
+  if (done == segment::size) store_.release(s);
+}
+
+/// All functions have left `s`, and the head had not passed it, as far as the caller knows. If that
+/// is so still, nobody else can move it while we hold the lock.
+BULKHEAD_DECL void run_queue::take_out(segment& s) noexcept {
+  std::lock_guard lock(consumers_);
+  if (s.done.load(std::memory_order_acquire) != segment::size ||
+      s.queue.load(std::memory_order_relaxed) != this)
+    return;
+  segment& next = *s.next.load(std::memory_order_acquire);
+  if (&s == head_.load(std::memory_order_relaxed)) {
+    head_.store(&next, std::memory_order_release);
+    next_.store(0, std::memory_order_relaxed);
+  } else {
+    s.previous->next.store(&next, std::memory_order_release);
+    next.previous = s.previous;
+  }
+  store_.release(s);
+}
+
+} // namespace bulkhead::detail
+
+#endif
