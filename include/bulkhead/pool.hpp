@@ -33,15 +33,34 @@ namespace bulkhead {
 
 namespace asio = boost::asio;
 
+/// The order in which a worker runs what its handlers have posted to the pool.
+enum class submission_order {
+  fifo, // the oldest first
+  lifo  // the newest first, while its data is in the cache; now and then the oldest
+};
+
+/// An idle_expiry: idle workers stay.
+inline constexpr std::chrono::nanoseconds never = std::chrono::nanoseconds::max();
+
 struct pool_options {
-  /// Worker threads, at least 1.
+  /// Worker threads, at least 1 and, when the pool is elastic, at most.
   std::size_t threads = available_parallelism();
+
+  /// 0 means `threads`: the pool has a fixed size. If it is less, the pool is elastic: it starts
+  /// with so many workers, and one more is created whenever work comes and all are busy.
+  std::size_t min_threads = 0;
+
+  /// A worker of an elastic pool that was idle for so long ends, unless `min_threads` are left.
+  std::chrono::nanoseconds idle_expiry = never;
 
   /// Submissions admitted and not started, at least 1. `unbounded` must be written out.
   std::size_t queue_limit = 4096;
 
   /// async_submit calls that may wait for room at one time.
   std::size_t waiter_limit = unbounded;
+
+  /// Of work that is posted from inside the pool. Submissions are always taken in FIFO order.
+  submission_order order = submission_order::fifo;
 
   /// The workers' threads are called after it, `name/0` and so on, as far as Linux's 15 characters
   /// go; `pool/0` if it is empty.
@@ -50,6 +69,11 @@ struct pool_options {
   /// Gets what a posted handler or a plain submission throws, on the worker, which lives on.
   /// Must not throw. Default: one line to stderr.
   std::function<void(std::exception_ptr)> on_exception{};
+
+  /// Called on each worker before its first handler, and after its last, with the number of its
+  /// place in the pool, which a later worker may take. What they throw goes to `on_exception`.
+  std::function<void(std::size_t worker)> on_worker_start{};
+  std::function<void(std::size_t worker)> on_worker_stop{};
 };
 
 /// What pool::submit() does when the queue is full.
@@ -162,6 +186,23 @@ public:
         std::forward<F>(f));
   }
 
+  /// Changes the number of workers, while they work.
+  ///
+  /// A pool of fixed size has `threads` workers afterwards; an elastic one at most so many, and
+  /// `min_threads` becomes at most `threads`. Surplus workers end when they have run what they had
+  /// claimed. A worker that cannot be created is reported to `on_exception`, and the pool goes on
+  /// with those it has. May be called on a worker.
+  ///
+  /// Errors: std::invalid_argument if `threads` is 0.
+  void resize(std::size_t threads);
+
+  /// Workers finish what they run and take no more until resume(): submissions, continuations and
+  /// I/O wait. (A handler of a socket or timer of this pool that is bound to an executor which runs
+  /// it where it stands, as asio::system_executor does, may still run.) Draining and joining a
+  /// paused pool waits for resume(); stop() overrides a pause. May be called on a worker.
+  void pause() { scheduler_->pause(); }
+  void resume() { scheduler_->resume(); }
+
   /// Admits no more. Waiting submitters complete with `closed`; queued work still runs.
   void close() { scheduler_->close(); }
 
@@ -197,6 +238,17 @@ public:
   void join() { scheduler_->join(); }
 
   pool_stats stats() const noexcept { return scheduler_->stats(); }
+
+  // --- what else asio::thread_pool has ---
+
+  /// Makes the calling thread one more worker until the pool ends, by stop() or join().
+  void attach() { scheduler_->attach(); }
+
+  /// The same as join().
+  void wait() { join(); }
+
+  /// The same as get_executor().
+  executor_type executor() noexcept { return get_executor(); }
 
 private:
   template <class F>

@@ -16,23 +16,32 @@
 namespace bulkhead {
 namespace detail {
 
-inline void require_at_least_one(const char* option, std::size_t value) {
-  if (value == 0)
-    throw std::invalid_argument(std::string("pool_options::") + option +
-                                " must be at least 1 (got 0)");
+[[noreturn]] inline void invalid_option(const char* option, const char* must, std::string got) {
+  std::string what = "pool_options::";
+  what.append(option).append(" must be ").append(must).append(" (got ").append(got).append(")");
+  throw std::invalid_argument(what);
 }
 
 inline scheduler::options checked(pool_options&& o) {
-  require_at_least_one("threads", o.threads);
-  require_at_least_one("queue_limit", o.queue_limit);
-  scheduler::options s{};
-  s.threads = s.min_threads = o.threads;
-  s.idle_expiry = std::chrono::nanoseconds::max();
-  s.queue_limit = o.queue_limit;
-  s.waiter_limit = o.waiter_limit;
-  s.name = std::move(o.name);
-  s.on_exception = std::move(o.on_exception);
-  return s;
+  if (o.threads == 0) invalid_option("threads", "at least 1", "0");
+  if (o.queue_limit == 0) invalid_option("queue_limit", "at least 1", "0");
+  if (o.min_threads > o.threads)
+    invalid_option("min_threads", ("at most threads, " + std::to_string(o.threads)).c_str(),
+                   std::to_string(o.min_threads));
+  if (o.idle_expiry.count() <= 0)
+    invalid_option("idle_expiry", "more than 0 ns", std::to_string(o.idle_expiry.count()));
+  if (o.order != submission_order::fifo && o.order != submission_order::lifo)
+    invalid_option("order", "fifo or lifo", std::to_string(static_cast<int>(o.order)));
+  return {o.threads,
+          o.min_threads == 0 ? o.threads : o.min_threads,
+          o.idle_expiry,
+          o.queue_limit,
+          o.waiter_limit,
+          o.order == submission_order::lifo,
+          std::move(o.name),
+          std::move(o.on_exception),
+          std::move(o.on_worker_start),
+          std::move(o.on_worker_stop)};
 }
 
 } // namespace detail
@@ -54,6 +63,11 @@ BULKHEAD_DECL pool::pool(std::size_t threads)
         o.threads = threads;
         return o;
       }()) {}
+
+BULKHEAD_DECL void pool::resize(std::size_t threads) {
+  if (threads == 0) throw std::invalid_argument("pool::resize: threads must be at least 1 (got 0)");
+  scheduler_->resize(threads);
+}
 
 BULKHEAD_DECL pool::~pool() {
   if (scheduler_->running_in_this_thread()) {

@@ -560,7 +560,7 @@ BULKHEAD_DECL void scheduler::resume() noexcept {
     signals_.fetch_and(~paused);
     resumed_.notify_all();
   }
-  if (parking_.wants_call() && any_work()) call_somebody();
+  if (parking_.wants_call() && any_work(nullptr)) call_somebody();
 }
 
 BULKHEAD_DECL void scheduler::attach() {
@@ -652,13 +652,21 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
     if (!leaves) return false;
   }
   // Others find what it leaves in its queue.
-  if (parking_.wants_call() && any_work()) call_somebody();
+  if (parking_.wants_call() && any_work(nullptr)) call_somebody();
   return true;
 }
 
 /// Claims something to run. External and local work take turns, so that neither starves, and now
 /// and then it is work that was left with somebody else, or I/O.
 BULKHEAD_DECL bool scheduler::refill(worker& w) noexcept {
+  if (options_.lifo && w.newest_run++ != batch) {
+    const cell_range r = w.recent.pop();
+    if (!r.empty()) {
+      start_range(w, r, true);
+      return true;
+    }
+  }
+  w.newest_run = 0;
   const unsigned turn = ++w.turn;
   if (turn % turns_between_polls == 0 && !reactor_taken_.load(std::memory_order_relaxed)) poll();
   if (turn % turns_between_robberies == 0 && rob(w, 1)) return true;
@@ -667,19 +675,19 @@ BULKHEAD_DECL bool scheduler::refill(worker& w) noexcept {
 }
 
 BULKHEAD_DECL bool scheduler::claim_local(worker& w) noexcept {
-  return claim_from(w, w.local);
+  return claim_from(w, w.local, options_.lifo ? 1 : batch);
 }
 
-BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q) noexcept {
-  const cell_range r = q.claim(batch, threads() > 1);
+BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q, unsigned most) noexcept {
+  const cell_range r = q.claim(most, threads() > 1);
   if (r.empty()) return false;
-  start_range(w, r);
+  start_range(w, r, &q == &w.local);
   return true;
 }
 
 BULKHEAD_DECL bool scheduler::claim_from_shards(worker& w) noexcept {
   for (std::size_t i = 0; i <= shard_mask_; ++i)
-    if (claim_from(w, shards_[w.shard++ & shard_mask_]->queue)) return true;
+    if (claim_from(w, shards_[w.shard++ & shard_mask_]->queue, batch)) return true;
   return false;
 }
 
@@ -695,23 +703,28 @@ BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t victims) noexcept {
       if (!w.next.load(std::memory_order_relaxed) && v == first_worker_) return false; // alone
       continue;
     }
-    if (claim_from(w, v->local)) return true;
+    if (claim_from(w, v->local, batch)) return true;
     cell_range r = v->claimed.get();
     while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
     if (r.empty()) continue;
     r.end = r.begin + (r.end - r.begin + 1) / 2;
-    start_range(w, r);
+    start_range(w, r, false);
     return true;
   }
   return false;
 }
 
-BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r) noexcept {
+BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool local) noexcept {
   count_left(w);
+  w.unannounced = 0;
   w.range = r;
   w.claimed.set(r);
-  // Others may help with the rest.
-  if (parking_.wants_call() && (r.end - r.begin > 1 || any_work())) call_somebody();
+  // Others may help with the rest; but what a worker has posted itself is most likely small.
+  if (!parking_.wants_call()) return;
+  if (local && r.end - r.begin < batch)
+    ask_for_watch();
+  else if (any_work(&w))
+    call_somebody();
 }
 
 /// Counts the functions that have left the segment of the range.
@@ -819,73 +832,119 @@ BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
 BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
   if (!std::exchange(w.searching, false)) return;
   parking_.end_search();
-  if (parking_.wants_call() && any_work()) call_somebody();
+  if (parking_.wants_call() && any_work(&w)) call_somebody();
 }
 
 /// Sleeps until there is work. False as in idle().
 BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
   {
     std::lock_guard lock(parking_.mutex());
-    if (!reactor_) {
-      reactor_ = &w;
-      reactor_taken_.store(true, std::memory_order_relaxed);
-      w.at_reactor = true;
-    }
     parking_.lie_down(w, std::exchange(w.searching, false));
+    take_reactor_if_free(w);
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
-  bool stays = true;
-  if (signals_.load(std::memory_order_seq_cst) == 0 && !any_work()) {
-    if (w.at_reactor)
-      sleep_at_reactor(w);
-    else
-      stays = sleep_on_condition(w);
-  }
+  const bool stays = !may_sleep() || sleep_until_called(w);
   get_up(w);
   return stays;
 }
 
-BULKHEAD_DECL bool scheduler::sleep_on_condition(worker& w) noexcept {
+/// Under the parking's mutex.
+BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
+  if (reactor_) return;
+  reactor_ = &w;
+  reactor_taken_.store(true, std::memory_order_relaxed);
+  w.at_reactor = true;
+}
+
+BULKHEAD_DECL bool scheduler::may_sleep() noexcept {
+  return signals_.load(std::memory_order_seq_cst) == 0 && !any_work(nullptr);
+}
+
+/// False if that took too long, and the worker is to leave.
+BULKHEAD_DECL bool scheduler::sleep_until_called(worker& w) noexcept {
+  watch_period period;
   std::unique_lock lock(parking_.mutex());
-  const auto done = [&] {
-    return w.called || signals_.load(std::memory_order_relaxed) != 0;
-  };
-  if (options_.idle_expiry == std::chrono::nanoseconds::max()) {
-    w.wake.wait(lock, done);
-    return true;
+  const auto done = [&] { return !w.listed || signals_.load(std::memory_order_relaxed) != 0; };
+  while (!done()) {
+    const bool watches = w.watches;
+    const auto duration = watches ? period.next() : never_expires;
+    bool woken;
+    if (w.at_reactor) {
+      lock.unlock();
+      woken = sleep_at_reactor(w, duration);
+      if (!std::exchange(w.in_reactor, false)) return true; // it has run something, and left
+      lock.lock();
+    } else {
+      woken = wait_for(w.wake, lock, std::min(duration, options_.idle_expiry),
+                       [&] { return done() || w.watches != watches; });
+    }
+    if (woken) continue;
+    if (!watches) {
+      if (expire(w)) return false;
+      continue;
+    }
+    do {
+      lock.unlock();
+      if (!may_sleep()) return true;
+      lock.lock();
+    } while (w.listed && ends_watch(w, period)); // the last look comes after the end
   }
-  for (;;) {
-    if (wait_for(w.wake, lock, options_.idle_expiry, done)) return true;
-    if (live_ > min_threads_.load(std::memory_order_relaxed) && !w.attached) break;
-  }
+  return true;
+}
+
+/// Under the parking's mutex: leaves a pool that has more workers than it needs.
+BULKHEAD_DECL bool scheduler::expire(worker& w) noexcept {
+  if (w.attached || w.at_reactor || live_ <= min_threads_.load(std::memory_order_relaxed))
+    return false;
   parking_.get_up(w);
   --live_;
   can_grow_.store(true, std::memory_order_relaxed);
   expired_.fetch_add(1, std::memory_order_relaxed);
-  return false;
+  return true;
 }
 
-BULKHEAD_DECL void scheduler::sleep_at_reactor(worker& w) noexcept {
+/// False if `duration` went by with nothing to run.
+BULKHEAD_DECL bool scheduler::sleep_at_reactor(worker& w,
+                                               std::chrono::nanoseconds duration) noexcept {
   w.in_reactor = true;
+  bool ran = true;
   try {
-    io_.run_one();
+    ran = (duration == never_expires ? io_.run_one() : io_.run_one_for(duration)) != 0;
   } catch (...) {
     report_exception(std::current_exception());
   }
-  w.in_reactor = false;
   restart_io();
+  return ran;
+}
+
+/// Under the parking's mutex: the worker has watched for a while and has found nothing to do.
+/// Says whether it is to watch no more.
+BULKHEAD_DECL bool scheduler::ends_watch(worker& w, watch_period& period) noexcept {
+  if (!w.watches) return false;
+  if (deferred_.exchange(false, std::memory_order_relaxed)) period.restart_quiet();
+  // If nobody has looked at I/O for a whole period, nobody may do so soon.
+  const unsigned polls = polls_.load(std::memory_order_relaxed);
+  if (std::exchange(w.polls_seen, polls) == polls) take_reactor_if_free(w);
+  if (!period.is_over() || !reactor_) return false;
+  w.watches = false;
+  parking_.set_watched(false);
+  return true;
 }
 
 /// A worker that slept is awake. It may have been called before it slept.
 BULKHEAD_DECL void scheduler::get_up(worker& w) noexcept {
-  std::lock_guard lock(parking_.mutex());
+  std::unique_lock lock(parking_.mutex());
   parking_.get_up(w);
   if (std::exchange(w.called, false)) w.searching = !w.at_reactor;
-  if (w.at_reactor) {
-    w.at_reactor = false;
+  const bool watched = std::exchange(w.watches, false);
+  if (watched) parking_.set_watched(false);
+  const bool reactor = std::exchange(w.at_reactor, false);
+  if (reactor) {
     reactor_ = nullptr;
     reactor_taken_.store(false, std::memory_order_relaxed);
   }
+  lock.unlock();
+  if (reactor) ask_for_watch();
 }
 
 /// The worker that slept at the reactor runs a function of the user's.
@@ -894,14 +953,33 @@ BULKHEAD_DECL void scheduler::leave_reactor(worker& w) noexcept {
   get_up(w);
 }
 
-/// Whether a function can be found anywhere that nobody has taken.
-BULKHEAD_DECL bool scheduler::any_work() noexcept {
+/// What follows may be left undone for a while, so somebody who sleeps shall look after it.
+BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
+  if (!deferred_.load(std::memory_order_relaxed)) deferred_.store(true, std::memory_order_relaxed);
+  if (parking_.watched() || parking_.sleeping() == 0) return;
+  std::unique_lock lock(parking_.mutex());
+  if (parking_.watched()) return;
+  sleeper* s = parking_.next();
+  if (!s) return;
+  s->watches = true;
+  parking_.set_watched(true);
+  const bool at_reactor = s->at_reactor;
+  lock.unlock();
+  if (at_reactor)
+    interrupt_reactor();
+  else
+    s->wake.notify_one();
+}
+
+/// Whether a function can be found anywhere that nobody has taken; `self` is going to take the first
+/// of its own claim.
+BULKHEAD_DECL bool scheduler::any_work(const worker* self) noexcept {
   for (auto& s : shards_)
     if (s->queue.has_work()) return true;
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
     if (v->local.has_work()) return true;
     const cell_range r = v->claimed.get();
-    for (unsigned i = r.begin; i < r.end; ++i)
+    for (unsigned i = r.begin + (v == self); i < r.end; ++i)
       if (r.where->cells[i].load_ordered() == r.full) return true;
   }
   return false;
@@ -917,6 +995,8 @@ BULKHEAD_DECL std::size_t scheduler::poll() noexcept {
     report_exception(std::current_exception());
   }
   restart_io();
+  polls_.fetch_add(1, std::memory_order_relaxed);
+  if (n != 0 && parking_.sleeping() != 0) ask_for_watch();
   return n;
 }
 
@@ -928,15 +1008,16 @@ BULKHEAD_DECL void scheduler::restart_io() noexcept {
 }
 
 BULKHEAD_DECL void scheduler::call_somebody() noexcept {
-  sleeper* s;
-  {
-    std::lock_guard lock(parking_.mutex());
-    if (!parking_.wants_call()) return;
-    s = parking_.call();
-    if (!s) return;
-    if (!s->at_reactor) s->wake.notify_one(); // under the mutex: the pool may end
-  }
-  if (s->at_reactor) call_at_reactor(static_cast<worker&>(*s));
+  std::unique_lock lock(parking_.mutex());
+  if (!parking_.wants_call()) return;
+  sleeper* s = parking_.call();
+  if (!s) return;
+  const bool at_reactor = s->at_reactor;
+  lock.unlock(); // first: who wakes up needs it
+  if (at_reactor)
+    call_at_reactor(static_cast<worker&>(*s));
+  else
+    s->wake.notify_one();
 }
 
 /// Posts a function that does nothing. If another worker runs it, because it polls, the one that
@@ -950,10 +1031,19 @@ BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
         if (reactor_ != &w || !w.called) return;
         parking_.recall(w);
       }
-      if (parking_.wants_call() && any_work()) call_somebody();
+      if (parking_.wants_call() && any_work(nullptr)) call_somebody();
     });
   } catch (...) {
     io_.stop(); // no memory for that: all wake up, and restart the io_context
+  }
+}
+
+/// Who sleeps there looks at what it is asked for.
+BULKHEAD_DECL void scheduler::interrupt_reactor() noexcept {
+  try {
+    boost::asio::post(io_.get_executor(), [] {});
+  } catch (...) {
+    io_.stop();
   }
 }
 
@@ -1099,7 +1189,7 @@ BULKHEAD_DECL void scheduler::let_go_if_finished_locked() noexcept {
   if (!joining_.load(std::memory_order_seq_cst) || work_.load(std::memory_order_acquire) != 0) return;
   std::lock_guard lock(parking_.mutex());
   if (signals_.load(std::memory_order_relaxed) & exit) return;
-  if (parking_.sleeping() != live_ || queued() != 0 || any_work()) return;
+  if (parking_.sleeping() != live_ || queued() != 0 || any_work(nullptr)) return;
   signals_.fetch_or(exit);
   wake_all();
 }

@@ -24,6 +24,7 @@ struct sleeper : list_hook<> {
   bool listed = false;     // sleeps, or is about to, and may be called
   bool called = false;     // has been called and has not seen it
   bool at_reactor = false; // sleeps in the io_context and not on `wake`
+  bool watches = false;    // sleeps for short times only
 };
 
 /// Where workers sleep, and who wakes them.
@@ -88,15 +89,26 @@ public:
   /// It searches from now on; but the one at the reactor begins that itself, since a function that
   /// does not come through the pool may keep it there.
   sleeper* call() noexcept {
-    if (list_.empty()) return nullptr;
-    sleeper* s = &list_.front();
-    if (s->at_reactor)
-      if (sleeper* other = list_.next(*s)) s = other;
+    sleeper* s = next();
+    if (!s) return nullptr;
     unlist(*s);
     s->called = true;
     state_.fetch_add(s->at_reactor ? ~std::uint64_t(0) : one_search - 1);
     return s;
   }
+
+  /// Under the mutex: whom call() would choose.
+  sleeper* next() noexcept {
+    if (list_.empty()) return nullptr;
+    sleeper* s = &list_.front();
+    if (s->at_reactor)
+      if (sleeper* other = list_.next(*s)) s = other;
+    return s;
+  }
+
+  /// Whether one of the sleepers looks for work from time to time.
+  bool watched() const noexcept { return watched_.load(std::memory_order_seq_cst); }
+  void set_watched(bool b) noexcept { watched_.store(b, std::memory_order_seq_cst); }
 
   /// Under the mutex: a call for `s` was lost on its way.
   void recall(sleeper& s) noexcept {
@@ -115,6 +127,7 @@ private:
   std::mutex mutex_;
   intrusive_list<sleeper> list_;
   alignas(64) std::atomic<std::uint64_t> state_{0}; // how many sleep, and how many search
+  std::atomic<bool> watched_{false};
 };
 
 } // namespace bulkhead::detail

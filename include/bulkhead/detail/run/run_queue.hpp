@@ -91,7 +91,7 @@ private:
   segment* free_ = nullptr;
 };
 
-/// Cells that a worker has claimed, all in one segment.
+/// Some cells of one segment, to be taken.
 struct cell_range {
   segment* where = nullptr;
   cell::state full = 0; // the state of those cells that are meant
@@ -99,6 +99,11 @@ struct cell_range {
   unsigned end = 0;
 
   bool empty() const noexcept { return begin == end; }
+
+  /// The cell `c`, which its owner has filled.
+  static cell_range of(cell& c) noexcept {
+    return {&segment::of(c), c.load(), c.index(), c.index() + 1};
+  }
 };
 
 /// A queue of functions: one producer at a time, any number of consumers, unbounded.

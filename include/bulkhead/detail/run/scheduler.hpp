@@ -27,6 +27,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -203,12 +204,13 @@ public:
       try {
         build<work::continuation>(c, std::forward<F>(f), a, w->nodes);
       } catch (...) {
-        published_inside();
+        published_inside(*w);
         throw;
       }
       w->posted.add();
       c.publish();
-      published_inside();
+      if (options_.lifo) w->recent.push(cell_range::of(c));
+      published_inside(*w);
       return;
     }
     shard& s = this_shard();
@@ -274,6 +276,24 @@ private:
   static constexpr unsigned exit = 1;    // stop(), or join() has found the end
   static constexpr unsigned paused = 2;
   static constexpr unsigned surplus = 4; // more workers live than should
+
+  static constexpr std::chrono::nanoseconds never_expires = std::chrono::nanoseconds::max();
+
+  /// How long a watcher sleeps, and how often it has found nothing to watch.
+  class watch_period {
+  public:
+    std::chrono::nanoseconds next() noexcept {
+      return std::exchange(period_, std::min(period_ * 2, longest));
+    }
+    void restart_quiet() noexcept { quiet_ = 0; }
+    bool is_over() noexcept { return ++quiet_ >= 8; }
+
+  private:
+    static constexpr std::chrono::nanoseconds longest = std::chrono::milliseconds(1);
+
+    std::chrono::nanoseconds period_ = std::chrono::microseconds(50);
+    int quiet_ = 0;
+  };
 
   static worker*& current() noexcept;       // what this thread is
   static submit_op*& current_op() noexcept; // what it runs
@@ -434,11 +454,19 @@ private:
   }
 
   /// After a worker has filled a cell of its own queue.
-  void published_inside() noexcept {
+  void published_inside(worker& w) noexcept {
     if (parking_.wants_call())
-      call_somebody();
+      announce(w);
     else if (can_grow_.load(std::memory_order_relaxed) && parking_.all_busy())
       grow();
+  }
+
+  /// There is new work in a worker's own queue. A call costs more than a few small functions, so
+  /// that is left until there are many; meanwhile somebody watches.
+  void announce(worker& w) noexcept {
+    if (++w.unannounced != batch) return ask_for_watch();
+    w.unannounced = 0;
+    call_somebody();
   }
 
   // --- admission ---
@@ -487,10 +515,10 @@ private:
   bool retire(worker& w) noexcept;
   bool refill(worker& w) noexcept;
   bool claim_local(worker& w) noexcept;
-  bool claim_from(worker& w, run_queue& q) noexcept;
+  bool claim_from(worker& w, run_queue& q, unsigned most) noexcept;
   bool claim_from_shards(worker& w) noexcept;
   bool rob(worker& w, std::size_t victims) noexcept;
-  void start_range(worker& w, const cell_range& r) noexcept;
+  void start_range(worker& w, const cell_range& r, bool local) noexcept;
   void count_left(worker& w) noexcept;
   void run_range(worker& w) noexcept;
   void run(worker& w, cell& c) noexcept;
@@ -501,11 +529,17 @@ private:
   bool search(worker& w) noexcept;
   void end_search(worker& w) noexcept;
   bool sleep(worker& w) noexcept;
-  bool sleep_on_condition(worker& w) noexcept;
-  void sleep_at_reactor(worker& w) noexcept;
+  void take_reactor_if_free(worker& w) noexcept;
+  bool may_sleep() noexcept;
+  bool sleep_until_called(worker& w) noexcept;
+  bool expire(worker& w) noexcept;
+  bool sleep_at_reactor(worker& w, std::chrono::nanoseconds duration) noexcept;
+  bool ends_watch(worker& w, watch_period& period) noexcept;
+  void ask_for_watch() noexcept;
+  void interrupt_reactor() noexcept;
   void get_up(worker& w) noexcept;
   void leave_reactor(worker& w) noexcept;
-  bool any_work() noexcept;
+  bool any_work(const worker* self) noexcept;
   std::size_t poll() noexcept;
   void restart_io() noexcept;
   void call_somebody() noexcept;
@@ -554,6 +588,8 @@ private:
   alignas(64) mutable parking parking_;
   worker* reactor_ = nullptr; // who sleeps there; guarded by the parking's mutex
   std::atomic<bool> reactor_taken_{false};
+  std::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
+  std::atomic<unsigned> polls_{0};
   std::size_t live_ = 0;              // guarded by the parking's mutex
   std::condition_variable all_ended_; // live_ is 0
   std::condition_variable resumed_;

@@ -68,6 +68,33 @@ private:
   std::atomic<unsigned> range_{0};
 };
 
+/// The last cells that a worker has filled itself, the newest first. It forgets older ones, which
+/// are found at the head of the worker's queue.
+class recent_cells {
+public:
+  void push(const cell_range& r) noexcept {
+    ranges_[++top_ % size] = r;
+    if (count_ != size) ++count_;
+  }
+
+  /// The newest that nobody has taken, or nothing.
+  cell_range pop() noexcept {
+    while (count_ != 0) {
+      --count_;
+      const cell_range r = ranges_[top_-- % size];
+      if (r.where->cells[r.begin].load() == r.full) return r;
+    }
+    return {};
+  }
+
+private:
+  static constexpr unsigned size = 256;
+
+  cell_range ranges_[size];
+  unsigned top_ = 0;
+  unsigned count_ = 0;
+};
+
 /// What a worker thread works with. Lives as long as the pool: when a thread ends, the next one
 /// takes its place over, with what is left in it.
 struct alignas(128) worker : sleeper {
@@ -90,6 +117,10 @@ struct alignas(128) worker : sleeper {
   bool searching = false;
   bool in_reactor = false; // sleeps there, and has not run a function since
   bool io_hot = false;
+  unsigned unannounced = 0; // functions posted since somebody was told
+  unsigned polls_seen = 0;
+  unsigned newest_run = 0; // functions of `recent`, one after the other
+  recent_cells recent;     // if the pool is lifo
   node_cache nodes;
 
   // Others read it.
