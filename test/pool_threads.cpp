@@ -139,3 +139,40 @@ BOOST_AUTO_TEST_CASE(a_running_pool_creates_no_threads) {
   p.join();
   BOOST_TEST(refusals == 0);
 }
+
+BOOST_AUTO_TEST_CASE(a_worker_that_cannot_be_added_is_reported_and_the_pool_goes_on) {
+  if (!interposed()) {
+    BOOST_TEST_MESSAGE("SKIPPED: pthread_create cannot be replaced in this build");
+    return;
+  }
+  std::atomic<int> reported{0};
+  bulkhead::pool_options o;
+  o.threads = 3;
+  o.min_threads = 1;
+  o.on_exception = [&](std::exception_ptr) { ++reported; };
+  bulkhead::pool p(o);
+  {
+    thread_budget budget(0);
+    test::plug busy(p);
+    p.submit([] {}); // finds no worker, and none can be created
+    BOOST_TEST(reported == 1);
+    BOOST_TEST(p.stats().threads == 1u);
+    busy.open();
+    p.resize(2);
+  }
+  test::counter ran;
+  for (int i = 0; i != 100; ++i) p.submit([&] { ran.add(); });
+  ran.wait_for(100);
+  bulkhead::pool fixed([&] {
+    o.min_threads = 0;
+    o.threads = 1;
+    return o;
+  }());
+  thread_budget budget(1);
+  reported = 0;
+  fixed.resize(4);
+  BOOST_TEST(reported == 1);
+  BOOST_TEST(fixed.stats().threads == 2u);
+  for (int i = 0; i != 100; ++i) fixed.submit([&] { ran.add(); });
+  ran.wait_for(200);
+}

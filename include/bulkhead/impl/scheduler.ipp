@@ -477,9 +477,13 @@ BULKHEAD_DECL void scheduler::create_worker() {
     ++live_;
   }
   w.in_use.store(true, std::memory_order_relaxed);
+  w.attached = false;
+  w.searching = true; // from its birth, so that no more are called or created for the same work
+  parking_.add_search();
   try {
-    w.thread = std::thread([this, &w] { run_worker(w, false); });
+    w.thread = std::thread([this, &w] { run_worker(w); });
   } catch (...) {
+    end_search(w);
     w.in_use.store(false, std::memory_order_relaxed);
     worker_has_ended();
     throw;
@@ -530,7 +534,7 @@ BULKHEAD_DECL void scheduler::worker_has_ended() noexcept {
 
 BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
   std::unique_lock thread_lock(thread_mutex_);
-  const bool elastic = min_threads_ < this->threads();
+  const bool elastic = options_.min_threads < options_.threads;
   min_threads_ = elastic ? std::min(min_threads_.load(), threads) : threads;
   std::size_t missing = 0;
   {
@@ -560,7 +564,7 @@ BULKHEAD_DECL void scheduler::resume() noexcept {
     signals_.fetch_and(~paused);
     resumed_.notify_all();
   }
-  if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+  if (wants_hands() && any_work(nullptr)) get_hands();
 }
 
 BULKHEAD_DECL void scheduler::attach() {
@@ -572,8 +576,9 @@ BULKHEAD_DECL void scheduler::attach() {
     if (signals_.load(std::memory_order_relaxed) & exit) return;
     ++live_;
     w->in_use.store(true, std::memory_order_relaxed);
+    w->attached = true;
   }
-  run_worker(*w, true);
+  run_worker(*w);
 }
 
 // --- workers ---
@@ -587,7 +592,8 @@ BULKHEAD_DECL void scheduler::name_this_thread(std::size_t index) {
                        (name.substr(0, longest_name - number.size()) + number).c_str());
 }
 
-BULKHEAD_DECL void scheduler::run_worker(worker& w, bool attached) noexcept {
+BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
+  const bool attached = w.attached;
   if (!attached) name_this_thread(w.index);
   worker* const outer = std::exchange(current(), &w);
   call_hook(options_.on_worker_start, w.index);
@@ -652,7 +658,7 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
     if (!leaves) return false;
   }
   // Others find what it leaves in its queue.
-  if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+  if (wants_hands() && any_work(nullptr)) get_hands();
   return true;
 }
 
@@ -691,26 +697,24 @@ BULKHEAD_DECL bool scheduler::claim_from_shards(worker& w) noexcept {
   return false;
 }
 
-/// Takes work from up to `victims` other workers: from their own queues, or of what they have
-/// claimed.
-BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t victims) noexcept {
-  if (!w.victim) w.victim = &w;
-  for (; victims != 0; --victims) {
-    worker* v = w.victim->next.load(std::memory_order_acquire);
-    if (!v) v = first_worker_;
-    w.victim = v;
-    if (v == &w) {
-      if (!w.next.load(std::memory_order_relaxed) && v == first_worker_) return false; // alone
-      continue;
-    }
-    if (claim_from(w, v->local, batch)) return true;
-    cell_range r = v->claimed.get();
+/// Takes work from one of the next `most` other workers: from its own queue, or of what it has
+/// claimed. Those that have ended may have left some, too.
+BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
+  worker* const last = w.victim;
+  do {
+    worker* next = w.victim->next.load(std::memory_order_acquire);
+    worker& v = *(w.victim = next ? next : first_worker_);
+    if (&v == &w) continue;
+    if (claim_from(w, v.local, batch)) return true;
+    cell_range r = v.claimed.get();
     while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
-    if (r.empty()) continue;
-    r.end = r.begin + (r.end - r.begin + 1) / 2;
-    start_range(w, r, false);
-    return true;
-  }
+    if (!r.empty()) {
+      r.end = r.begin + (r.end - r.begin + 1) / 2;
+      start_range(w, r, false);
+      return true;
+    }
+    --most;
+  } while (most != 0 && w.victim != last);
   return false;
 }
 
@@ -720,11 +724,11 @@ BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool l
   w.range = r;
   w.claimed.set(r);
   // Others may help with the rest; but what a worker has posted itself is most likely small.
-  if (!parking_.wants_call()) return;
-  if (local && r.end - r.begin < batch)
+  if (!wants_hands()) return;
+  if (local && r.end - r.begin < batch && parking_.sleeping() != 0)
     ask_for_watch();
   else if (any_work(&w))
-    call_somebody();
+    get_hands();
 }
 
 /// Counts the functions that have left the segment of the range.
@@ -734,7 +738,7 @@ BULKHEAD_DECL void scheduler::count_left(worker& w) noexcept {
 
 BULKHEAD_DECL void scheduler::run_range(worker& w) noexcept {
   cell_range r = w.range;
-  while (!r.empty() && signals_.load(std::memory_order_relaxed) == 0) {
+  while (!r.empty() && !(signals_.load(std::memory_order_relaxed) & (exit | paused))) {
     cell& c = r.where->cells[r.begin++];
     w.claimed.set_begin(r);
     if (!c.take(r.full)) continue;
@@ -809,7 +813,7 @@ BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
 BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
   for (unsigned turn = 0; turn != search_turns; ++turn) {
     if (signals_.load(std::memory_order_relaxed) != 0) return true;
-    if (claim_local(w) || claim_from_shards(w) || rob(w, threads())) {
+    if (claim_local(w) || claim_from_shards(w) || rob(w, all_workers)) {
       end_search(w);
       return true;
     }
@@ -832,7 +836,7 @@ BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
 BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
   if (!std::exchange(w.searching, false)) return;
   parking_.end_search();
-  if (parking_.wants_call() && any_work(&w)) call_somebody();
+  if (wants_hands() && any_work(&w)) get_hands();
 }
 
 /// Sleeps until there is work. False as in idle().
@@ -1031,7 +1035,7 @@ BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
         if (reactor_ != &w || !w.called) return;
         parking_.recall(w);
       }
-      if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+      if (wants_hands() && any_work(nullptr)) get_hands();
     });
   } catch (...) {
     io_.stop(); // no memory for that: all wake up, and restart the io_context

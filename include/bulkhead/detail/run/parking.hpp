@@ -65,6 +65,9 @@ public:
     return s < one_search && state_.compare_exchange_strong(s, s + one_search);
   }
 
+  /// Starts a search although somebody else may search.
+  void add_search() noexcept { state_.fetch_add(one_search); }
+
   /// The caller has to look for work afterwards, and to call somebody if it leaves any.
   void end_search() noexcept { state_.fetch_sub(one_search); }
 

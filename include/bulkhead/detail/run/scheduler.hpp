@@ -269,6 +269,7 @@ private:
   static constexpr unsigned turns_between_polls = 4; // claims between two looks at I/O
   static constexpr unsigned turns_between_robberies = 16;
   static constexpr unsigned search_turns = 64;
+  static constexpr std::size_t all_workers = std::size_t(-1);
   static constexpr unsigned polled_at_most = 16;
   static constexpr unsigned yields_in_line = 64;
 
@@ -446,27 +447,33 @@ private:
 
   /// After a cell of a shard was published.
   void published() noexcept {
-    if (parking_.wants_call())
-      call_somebody();
-    else if (can_grow_.load(std::memory_order_relaxed) && parking_.all_busy())
-      grow();
+    if (wants_hands()) get_hands();
     if (signals_.load(std::memory_order_seq_cst) & exit) drop_late_submissions();
   }
 
-  /// After a worker has filled a cell of its own queue.
+  /// After a worker has filled a cell of its own queue. To call somebody costs more than a few small
+  /// functions, so that is left until there are many; meanwhile somebody who sleeps watches.
   void published_inside(worker& w) noexcept {
-    if (parking_.wants_call())
-      announce(w);
-    else if (can_grow_.load(std::memory_order_relaxed) && parking_.all_busy())
-      grow();
+    if (!wants_hands()) return;
+    if (parking_.sleeping() == 0 || ++w.unannounced == batch) {
+      w.unannounced = 0;
+      get_hands();
+    } else {
+      ask_for_watch();
+    }
   }
 
-  /// There is new work in a worker's own queue. A call costs more than a few small functions, so
-  /// that is left until there are many; meanwhile somebody watches.
-  void announce(worker& w) noexcept {
-    if (++w.unannounced != batch) return ask_for_watch();
-    w.unannounced = 0;
-    call_somebody();
+  /// Whether a worker could be had for more work, that does not look for some already.
+  bool wants_hands() const noexcept {
+    return parking_.wants_call() ||
+           (can_grow_.load(std::memory_order_relaxed) && parking_.all_busy());
+  }
+
+  void get_hands() noexcept {
+    if (parking_.wants_call())
+      call_somebody();
+    else if (parking_.all_busy())
+      grow();
   }
 
   // --- admission ---
@@ -503,7 +510,7 @@ private:
   void grow() noexcept;
   void worker_has_ended() noexcept;
   void name_this_thread(std::size_t index);
-  void run_worker(worker& w, bool attached) noexcept;
+  void run_worker(worker& w) noexcept;
   void call_hook(const std::function<void(std::size_t)>& hook, std::size_t index) noexcept;
 
   // --- workers ---
@@ -517,7 +524,7 @@ private:
   bool claim_local(worker& w) noexcept;
   bool claim_from(worker& w, run_queue& q, unsigned most) noexcept;
   bool claim_from_shards(worker& w) noexcept;
-  bool rob(worker& w, std::size_t victims) noexcept;
+  bool rob(worker& w, std::size_t most) noexcept;
   void start_range(worker& w, const cell_range& r, bool local) noexcept;
   void count_left(worker& w) noexcept;
   void run_range(worker& w) noexcept;

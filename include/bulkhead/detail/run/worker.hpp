@@ -113,7 +113,7 @@ struct alignas(128) worker : sleeper {
   unsigned left = 0;            // functions that have left range.where and are not counted there yet
   unsigned turn = 0;
   std::size_t shard = 0;    // to look at next
-  worker* victim = nullptr; // robbed last
+  worker* victim = this; // looked at last
   bool searching = false;
   bool in_reactor = false; // sleeps there, and has not run a function since
   bool io_hot = false;
