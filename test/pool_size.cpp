@@ -103,6 +103,7 @@ BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_when_work_comes_and_all_are_busy) {
   BOOST_TEST(p.stats().threads == 1u);
   plug busy;
   for (std::size_t n = 1; n <= 3; ++n) {
+    wait_until([&] { return p.stats().idle == 1 || n != 1; }); // so much for its birth
     busy.hold(p);
     BOOST_TEST(p.stats().threads == n);
   }

@@ -100,9 +100,9 @@ struct cell_range {
 
   bool empty() const noexcept { return begin == end; }
 
-  /// The cell `c`, which its owner has filled.
+  /// The cell `c`, which the caller is about to publish.
   static cell_range of(cell& c) noexcept {
-    return {&segment::of(c), c.load(), c.index(), c.index() + 1};
+    return {&segment::of(c), c.load() + 1, c.index(), c.index() + 1};
   }
 };
 

@@ -208,8 +208,8 @@ public:
         throw;
       }
       w->posted.add();
-      c.publish();
       if (options_.lifo) w->recent.push(cell_range::of(c));
+      c.publish();
       published_inside(*w);
       return;
     }
