@@ -1,0 +1,383 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+// The parts of the pool's engine that can be looked at alone.
+
+#include "support/global_new.hpp"
+#include "support/run.hpp"
+#include "support/sanitizer.hpp"
+
+#include <bulkhead/detail/run/node_cache.hpp>
+#include <bulkhead/detail/run/parking.hpp>
+#include <bulkhead/detail/run/run_queue.hpp>
+
+#include <boost/test/unit_test.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <stop_token>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using bulkhead::detail::cell;
+using bulkhead::detail::cell_range;
+using bulkhead::detail::node_cache;
+using bulkhead::detail::parking;
+using bulkhead::detail::run_queue;
+using bulkhead::detail::segment;
+using bulkhead::detail::segment_store;
+using bulkhead::detail::sleeper;
+using bulkhead::detail::spin_lock;
+using bulkhead::detail::work;
+
+static_assert(sizeof(cell) == 64);
+static_assert(alignof(cell) == 64);
+
+namespace {
+
+const std::stop_source no_stop(std::nostopstate);
+
+struct append {
+  std::vector<int>* to;
+  int value;
+  void operator()() const { to->push_back(value); }
+};
+
+// One queue, and what has come out of it.
+struct fixture {
+  segment_store store;
+  run_queue queue{store};
+  std::vector<int> ran;
+
+  std::pair<cell*, cell::state> push(int value) {
+    cell& c = queue.reserve();
+    const cell::state full = c.load() + 1;
+    c.emplace<work::continuation, append>(append{&ran, value});
+    c.publish();
+    return {&c, full};
+  }
+
+  static bool leave(cell& c, cell::state full) {
+    if (!c.take(full)) return false;
+    c.run(no_stop);
+    run_queue::leave(segment::of(c), 1);
+    return true;
+  }
+
+  // Claims once, and runs what it can take. Says how much that was.
+  unsigned consume(unsigned most = 16, bool share = false) {
+    const cell_range r = queue.claim(most, share);
+    unsigned n = 0;
+    for (unsigned i = r.begin; i != r.end; ++i) n += leave(r.where->cells[i], r.full);
+    return n;
+  }
+
+  void consume_all() {
+    while (consume() != 0) {
+    }
+  }
+};
+
+std::vector<int> numbers(int from, int to) {
+  std::vector<int> v;
+  for (int i = from; i != to; ++i) v.push_back(i);
+  return v;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(functions_leave_a_queue_in_the_order_of_their_arrival) {
+  fixture f;
+  for (int i = 0; i != 1000; ++i) f.push(i);
+  f.consume_all();
+  BOOST_TEST((f.ran == numbers(0, 1000)));
+  BOOST_TEST(!f.queue.has_work());
+}
+
+BOOST_AUTO_TEST_CASE(a_claim_is_as_large_as_asked_for_or_leaves_half_to_others) {
+  fixture f;
+  for (int i = 0; i != 20; ++i) f.push(i);
+  BOOST_TEST(f.consume(16, true) == 16u);
+  BOOST_TEST(f.consume(16, true) == 2u);
+  BOOST_TEST(f.consume(16, true) == 1u);
+  BOOST_TEST(f.consume(16, true) == 1u);
+  BOOST_TEST(f.consume(16, true) == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_claim_can_be_robbed_and_each_function_still_runs_once) {
+  fixture f;
+  for (int i = 0; i != 10; ++i) f.push(i);
+  const cell_range mine = f.queue.claim(16, false);
+  BOOST_REQUIRE(mine.end - mine.begin == 10u);
+  for (unsigned i = mine.end; i != mine.begin + 4;)
+    BOOST_TEST(f.leave(mine.where->cells[--i], mine.full)); // somebody else
+  unsigned left = 0;
+  for (unsigned i = mine.begin; i != mine.end; ++i) left += f.leave(mine.where->cells[i], mine.full);
+  BOOST_TEST(left == 4u);
+  BOOST_TEST(f.ran.size() == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(the_head_waits_for_a_cell_that_is_reserved_and_not_published) {
+  fixture f;
+  cell& slow = f.queue.reserve();
+  f.push(1);
+  BOOST_TEST(f.consume() == 0u);
+  BOOST_TEST(!f.queue.has_work());
+  slow.emplace<work::continuation, append>(append{&f.ran, 0});
+  slow.publish();
+  BOOST_TEST(f.queue.has_work());
+  f.consume_all();
+  BOOST_TEST((f.ran == numbers(0, 2)));
+}
+
+BOOST_AUTO_TEST_CASE(a_cell_that_was_given_up_is_passed_over) {
+  fixture f;
+  for (int i = 0; i != 200; ++i) {
+    cell& c = f.queue.reserve();
+    c.give_up();
+    run_queue::leave(segment::of(c), 1);
+    f.push(i);
+  }
+  f.consume_all();
+  BOOST_TEST((f.ran == numbers(0, 200)));
+}
+
+BOOST_AUTO_TEST_CASE(segments_are_used_again) {
+  fixture f;
+  for (int round = 0; round != 1000; ++round) {
+    for (int i = 0; i != 100; ++i) f.push(i);
+    f.consume_all();
+  }
+  BOOST_TEST(f.store.size() <= 4u);
+}
+
+BOOST_AUTO_TEST_CASE(functions_that_leave_before_the_head_comes_take_their_segments_with_them) {
+  fixture f;
+  f.push(-1); // stays at the head
+  for (int i = 0; i != 100'000; ++i) {
+    const auto [c, full] = f.push(i);
+    BOOST_TEST_REQUIRE(f.leave(*c, full));
+  }
+  BOOST_TEST(f.store.size() <= 4u);
+  f.ran.clear();
+  f.push(1);
+  f.consume_all();
+  BOOST_TEST((f.ran == std::vector<int>{-1, 1}));
+}
+
+BOOST_AUTO_TEST_CASE(functions_may_leave_in_any_order) {
+  std::mt19937 random(7);
+  fixture f;
+  std::deque<std::pair<cell*, cell::state>> inside;
+  std::size_t pushed = 0;
+  for (int step = 0; step != test::scaled(200'000); ++step) {
+    switch (random() % 4) {
+    case 0:
+    case 1:
+      inside.push_back(f.push(0));
+      ++pushed;
+      break;
+    case 2:
+      if (!inside.empty()) {
+        auto& any = inside[random() % inside.size()];
+        f.leave(*any.first, any.second);
+        any = inside.back();
+        inside.pop_back();
+      }
+      break;
+    default:
+      f.consume(random() % 20 + 1, random() % 2);
+    }
+  }
+  f.consume_all();
+  BOOST_TEST(f.ran.size() == pushed);
+}
+
+BOOST_AUTO_TEST_CASE(a_sweep_finds_what_is_wanted_wherever_it_stands) {
+  fixture f;
+  std::vector<int> other;
+  for (int i = 0; i != 300; ++i) {
+    f.push(i);
+    cell& c = f.queue.reserve();
+    c.emplace<work::submission, append>(append{&other, i});
+    c.publish();
+  }
+  const cell_range claimed = f.queue.claim(16, false);
+  int n = 0;
+  f.store.sweep([](work w) { return w == work::submission; },
+                [&](cell& c) {
+                  ++n;
+                  c.destroy();
+                });
+  BOOST_TEST(n == 300);
+  for (unsigned i = claimed.begin; i != claimed.end; ++i) f.leave(claimed.where->cells[i], claimed.full);
+  f.consume_all();
+  BOOST_TEST((f.ran == numbers(0, 300)));
+  BOOST_TEST(other.empty());
+}
+
+BOOST_AUTO_TEST_CASE(without_memory_for_a_segment_nothing_is_changed) {
+  fixture f;
+  for (int i = 0; i != 63; ++i) f.push(i);
+  {
+    test::global_fuse_scope none(0);
+    BOOST_CHECK_THROW(f.queue.reserve(), std::bad_alloc);
+  }
+  f.push(63);
+  f.push(64);
+  f.consume_all();
+  BOOST_TEST((f.ran == numbers(0, 65)));
+}
+
+BOOST_AUTO_TEST_CASE(each_function_runs_once_with_many_producers_consumers_thieves_and_cancellations) {
+  segment_store store;
+  run_queue queues[2]{run_queue(store), run_queue(store)}; // segments move between them
+  spin_lock producers[2];
+  constexpr int threads = 2;
+  const int n = test::scaled(200'000);
+  std::vector<std::atomic<int>> runs(static_cast<std::size_t>(threads * n));
+  std::atomic<int> left{0};
+  struct run_once {
+    std::atomic<int>* count;
+    void operator()() const { ++*count; }
+  };
+  const auto leave = [&](cell& c, cell::state full) {
+    if (!c.take(full)) return;
+    c.run(no_stop);
+    run_queue::leave(segment::of(c), 1);
+    ++left;
+  };
+  // Of the last claim, for thieves.
+  std::mutex last_mutex;
+  cell_range last;
+
+  std::vector<std::thread> all;
+  for (int t = 0; t != threads; ++t) {
+    all.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      for (int i = 0; i != n; ++i) {
+        const unsigned q = random() % 2;
+        cell* c;
+        cell::state full;
+        {
+          std::lock_guard lock(producers[q]);
+          c = &queues[q].reserve();
+          full = c->load() + 1;
+        }
+        c->emplace<work::continuation, run_once>(
+            run_once{&runs[static_cast<std::size_t>(t * n + i)]});
+        c->publish();
+        if (random() % 4 == 0) leave(*c, full); // a cancellation
+      }
+    });
+    all.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(100 + t));
+      while (left != threads * n) {
+        cell_range r = queues[random() % 2].claim(random() % 16 + 1, random() % 2);
+        {
+          std::lock_guard lock(last_mutex);
+          std::swap(r, last);
+        }
+        if (r.empty()) std::this_thread::yield();
+        for (unsigned i = r.begin; i != r.end; ++i) leave(r.where->cells[i], r.full);
+      }
+    });
+  }
+  for (auto& t : all) t.join();
+  for (auto& r : runs) BOOST_TEST_REQUIRE(r == 1);
+}
+
+// --- node_cache ---------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_node_cache_allocates_nothing_in_steady_state) {
+  node_cache cache;
+  for (std::size_t size : {1u, 112u, 113u, 500u, 896u}) {
+    node_cache::deallocate(cache.allocate(size));
+    const long before = test::global_memory.allocations;
+    for (int i = 0; i != 100; ++i) node_cache::deallocate(cache.allocate(size));
+    BOOST_TEST(test::global_memory.allocations == before);
+  }
+  node_cache::deallocate(cache.allocate(100'000));
+}
+
+BOOST_AUTO_TEST_CASE(nodes_come_back_from_other_threads) {
+  node_cache cache;
+  std::mutex mutex;
+  std::vector<void*> passed;
+  std::atomic<bool> done{false};
+  std::vector<std::thread> others;
+  for (int t = 0; t != 2; ++t)
+    others.emplace_back([&] {
+      for (;;) {
+        const bool last = done;
+        std::vector<void*> mine;
+        {
+          std::lock_guard lock(mutex);
+          mine.swap(passed);
+        }
+        for (void* p : mine) node_cache::deallocate(p);
+        if (last && mine.empty()) return;
+      }
+    });
+  for (int i = 0; i != test::scaled(100'000); ++i) {
+    void* p = cache.allocate(200);
+    *static_cast<int*>(p) = i;
+    std::lock_guard lock(mutex);
+    passed.push_back(p);
+  }
+  done = true;
+  for (auto& t : others) t.join();
+  for (void* p : passed) node_cache::deallocate(p);
+}
+
+// --- parking ------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(a_call_is_wanted_when_somebody_sleeps_and_nobody_searches) {
+  parking p;
+  sleeper a, b;
+  BOOST_TEST(p.all_busy());
+  BOOST_TEST(!p.wants_call());
+  BOOST_TEST(p.begin_search());
+  BOOST_TEST(!p.begin_search());
+  std::lock_guard lock(p.mutex());
+  p.lie_down(a, true);
+  BOOST_TEST(p.wants_call());
+  BOOST_TEST(p.begin_search());
+  BOOST_TEST(!p.wants_call());
+  p.lie_down(b, true);
+  BOOST_TEST(p.sleeping() == 2u);
+  BOOST_TEST(p.call() == &b); // the last is the warmest
+  BOOST_TEST(b.called);
+  BOOST_TEST(!p.wants_call()); // b searches
+  BOOST_TEST(!p.get_up(b));
+  p.end_search();
+  BOOST_TEST(p.wants_call());
+  BOOST_TEST(p.get_up(a));
+  BOOST_TEST(p.all_busy());
+  BOOST_TEST(p.call() == nullptr);
+}
+
+BOOST_AUTO_TEST_CASE(the_sleeper_at_the_reactor_is_called_last_and_does_not_search_yet) {
+  parking p;
+  sleeper a, b;
+  std::lock_guard lock(p.mutex());
+  p.lie_down(a, false);
+  b.at_reactor = true;
+  p.lie_down(b, false);
+  BOOST_TEST(p.call() == &a);
+  p.end_search();
+  BOOST_TEST(p.call() == &b);
+  BOOST_TEST(p.all_busy());
+  p.recall(b);
+  BOOST_TEST(!b.called);
+  BOOST_TEST(p.wants_call());
+  BOOST_TEST(p.get_up(b));
+}
