@@ -506,8 +506,8 @@ BULKHEAD_DECL worker& scheduler::free_worker() {
 
 /// More work than workers: one more, if there may be.
 BULKHEAD_DECL void scheduler::grow() noexcept {
-  std::unique_lock thread_lock(thread_mutex_, std::try_to_lock);
-  if (!thread_lock) return; // somebody else does it
+  std::unique_lock thread_lock(thread_mutex_);
+  if (!parking_.all_busy()) return; // somebody else has seen to it
   const auto now = std::chrono::steady_clock::now();
   if (now < no_growth_before_) return;
   {
