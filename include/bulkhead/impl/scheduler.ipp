@@ -138,7 +138,7 @@ BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
 BULKHEAD_DECL std::uint64_t scheduler::returned_credits() const noexcept {
   std::uint64_t n = withdrawn_;
   for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
-    n += w->started.load_ordered();
+    n += w->submissions.started();
   return n;
 }
 
@@ -163,13 +163,10 @@ BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
 
 /// Under the mutex: submissions started and not ended.
 BULKHEAD_DECL std::size_t scheduler::running() const noexcept {
-  std::uint64_t ended = 0;
+  std::size_t n = here_;
   for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
-    ended += w->completed.load_ordered() + w->failed.load_ordered();
-  std::uint64_t started = 0;
-  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
-    started += w->started.load_ordered();
-  return static_cast<std::size_t>(started - ended) + here_;
+    n += w->submissions.running();
+  return n;
 }
 
 /// The function could not be moved into its cell: as if it had never been submitted.
@@ -746,24 +743,40 @@ BULKHEAD_DECL void scheduler::run_range(worker& w) noexcept {
     run(w, c);
   }
   w.range = r;
+  count_end(w);
 }
 
 BULKHEAD_DECL void scheduler::run(worker& w, cell& c) noexcept {
   const work what = c.what();
-  if (what != work::continuation) {
-    w.started.add_ordered();
-    if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
-    if (what == work::async_submission) return run_async(w, c.op());
+  if (what == work::continuation) {
+    count_end(w);
+    run_function(c);
+    return;
   }
-  bool ok = true;
+  w.submissions.start(); // and the end of the last one
+  if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
+  if (std::exchange(w.ends, false) && closed_.load(std::memory_order_seq_cst))
+    complete_drains_if_done();
+  if (what == work::async_submission) return run_async(w, c.op());
+  if (!run_function(c)) w.failed.add();
+  w.ends = true;
+}
+
+/// False if the function has thrown.
+BULKHEAD_DECL bool scheduler::run_function(cell& c) noexcept {
   try {
     c.run(stop_);
+    return true;
   } catch (...) {
-    ok = false;
     report_exception(std::current_exception());
+    return false;
   }
-  if (what == work::continuation) return;
-  (ok ? w.completed : w.failed).add_ordered();
+}
+
+/// The end of a submission is counted with the start of the next, or here if none follows.
+BULKHEAD_DECL void scheduler::count_end(worker& w) noexcept {
+  if (!std::exchange(w.ends, false)) return;
+  w.submissions.end();
   if (closed_.load(std::memory_order_seq_cst)) complete_drains_if_done();
 }
 
@@ -785,7 +798,8 @@ BULKHEAD_DECL void scheduler::run_async(worker& w, submit_op& op) noexcept {
     if (orphaned) orphaned_.notify_all();
     discard = !orphaned && stopped_ && op.home() == &io_;
     if (!orphaned && !discard) departing_.begin();
-    (ok ? w.completed : w.failed).add_ordered();
+    if (!ok) w.failed.add();
+    w.submissions.end();
   }
   if (orphaned) return complete_drains_if_done();
   if (discard) {
@@ -978,8 +992,10 @@ BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
 /// Whether a function can be found anywhere that nobody has taken; `self` is going to take the first
 /// of its own claim.
 BULKHEAD_DECL bool scheduler::any_work(const worker* self) noexcept {
-  for (auto& s : shards_)
+  for (auto& s : shards_) {
+    std::lock_guard lock(s->mutex); // see cell::publish_under_lock()
     if (s->queue.has_work()) return true;
+  }
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
     if (v->local.has_work()) return true;
     const cell_range r = v->claimed.get();
@@ -1136,12 +1152,14 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
     std::lock_guard lock(mutex_);
     closed_.store(true, std::memory_order_seq_cst);
     stopped_ = true;
-    call_in_credits();
+    {
+      std::lock_guard parking_lock(parking_.mutex());
+      signals_.fetch_or(exit);
+      wake_all();
+    }
+    call_in_credits(); // and who has published a function since he had a shard's lock sees the signal
     end_line(refused);
     drains = drains_->take_all(); // before a running task, asked to stop, can end them with success
-    std::lock_guard parking_lock(parking_.mutex());
-    signals_.fetch_or(exit);
-    wake_all();
   }
   stop_.request_stop();
   end_all(refused, errc::closed);
@@ -1264,8 +1282,9 @@ BULKHEAD_DECL pool_stats scheduler::stats() const noexcept {
   s.cancelled = cancelled_;
   s.exceptions = exceptions_.load(std::memory_order_relaxed);
   for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire)) {
-    s.completed += w->completed.load();
-    s.failed += w->failed.load();
+    const std::uint64_t failed = w->failed.load();
+    s.completed += w->submissions.ended() - failed;
+    s.failed += failed;
     s.continuations += w->posted.load();
     s.exceptions += w->exceptions.load();
   }

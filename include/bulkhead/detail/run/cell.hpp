@@ -144,9 +144,16 @@ public:
   /// What the pool's idle workers look at before they sleep: see parking.
   state load_ordered() const noexcept { return state_.load(std::memory_order_seq_cst); }
 
-  /// Lets the function be taken. Only by who reserved the cell.
+  /// Lets the function be taken. Only by who reserved the cell. What the caller reads afterwards is
+  /// read after others can see this.
   void publish() noexcept {
     state_.store(state_.load(std::memory_order_relaxed) + 1, std::memory_order_seq_cst);
+  }
+
+  /// The same under a lock that whoever looks for work before he sleeps takes as well: the lock
+  /// brings about what publish() pays for.
+  void publish_under_lock() noexcept {
+    state_.store(state_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   }
 
   /// There will be no function after all: as if it had been taken. Only by who reserved the cell.

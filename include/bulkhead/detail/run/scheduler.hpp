@@ -370,7 +370,7 @@ private:
     if constexpr (What == work::continuation) s.posted.add();
     if constexpr (is_plain<function>) {
       c.emplace<What, function>(std::forward<F>(f));
-      c.publish();
+      c.publish_under_lock();
       lock.unlock();
     } else {
       lock.unlock();
@@ -529,6 +529,8 @@ private:
   void count_left(worker& w) noexcept;
   void run_range(worker& w) noexcept;
   void run(worker& w, cell& c) noexcept;
+  bool run_function(cell& c) noexcept;
+  void count_end(worker& w) noexcept;
   void run_async(worker& w, submit_op& op) noexcept;
   void report_exception(std::exception_ptr error) noexcept;
 

@@ -27,14 +27,31 @@ class scheduler;
 class tally {
 public:
   std::uint64_t load() const noexcept { return value_.load(std::memory_order_relaxed); }
-  std::uint64_t load_ordered() const noexcept { return value_.load(std::memory_order_seq_cst); }
-
-  void add(std::uint64_t n = 1) noexcept { value_.store(load() + n, std::memory_order_relaxed); }
-
-  /// What the caller reads afterwards is read after others can see this.
-  void add_ordered() noexcept { value_.store(load() + 1, std::memory_order_seq_cst); }
+  void add() noexcept { value_.store(load() + 1, std::memory_order_relaxed); }
 
 private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+/// How many submissions a worker has started, and whether it runs one, in one word, so that the end
+/// of one and the start of the next are one step.
+class submission_tally {
+public:
+  std::uint64_t started() const noexcept { return load() >> 1; }
+  std::uint64_t running() const noexcept { return load() & 1; }
+  std::uint64_t ended() const noexcept {
+    const std::uint64_t v = load();
+    return (v >> 1) - (v & 1);
+  }
+
+  // By the worker. What it reads afterwards is read after others can see this.
+  void start() noexcept { value_.store((mine() | 1) + 2, std::memory_order_seq_cst); }
+  void end() noexcept { value_.store(mine() & ~std::uint64_t(1), std::memory_order_seq_cst); }
+
+private:
+  std::uint64_t load() const noexcept { return value_.load(std::memory_order_seq_cst); }
+  std::uint64_t mine() const noexcept { return value_.load(std::memory_order_relaxed); }
+
   std::atomic<std::uint64_t> value_{0};
 };
 
@@ -115,6 +132,7 @@ struct alignas(128) worker : sleeper {
   std::size_t shard = 0;    // to look at next
   worker* victim = this; // looked at last
   bool searching = false;
+  bool ends = false; // a submission that has ended and is not counted so yet
   bool in_reactor = false; // sleeps there, and has not run a function since
   bool io_hot = false;
   unsigned unannounced = 0; // functions posted since somebody was told
@@ -125,8 +143,9 @@ struct alignas(128) worker : sleeper {
 
   // Others read it.
   alignas(64) claim claimed;
-  tally started, completed, failed; // submissions
-  tally posted;                     // continuations from inside
+  submission_tally submissions;
+  tally failed; // of them
+  tally posted; // continuations from inside
   tally exceptions;
 
   run_queue local; // continuations that it has posted itself
