@@ -279,7 +279,8 @@ BOOST_AUTO_TEST_CASE(each_of_many_submissions_gets_a_sleeping_worker) {
       pool p(with(threads));
       if (round % 2) wait_until_asleep(p);
       auto together = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(threads));
-      for (std::size_t i = 0; i != threads; ++i) p.submit([together] { together->arrive_and_wait(); });
+      for (std::size_t i = 0; i != threads; ++i)
+        p.submit([together] { together->arrive_and_wait(); });
       p.join();
     }
 }

@@ -86,9 +86,28 @@ enum class on_full {
 /// An execution context that owns worker threads, and admits work to them in bounded number.
 ///
 /// Work comes in by *submission*: try_submit(), submit(), async_submit(). Submissions are bounded
-/// by `queue_limit`, and can be refused, can wait for room and can be cancelled. Work that was
-/// admitted *continues* through the executor, which never refuses, because a coroutine that is
+/// by `queue_limit`, exactly, and can be refused, can wait for room and can be cancelled. Work that
+/// was admitted *continues* through the executor, which never refuses, because a coroutine that is
 /// half-way would be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
+///
+/// Order: what one thread submits is taken in the order of its calls; with one worker, so is what
+/// all threads submit and post. What a worker's handlers post goes to a queue of its own, in the
+/// order of pool_options::order. Idle workers help themselves from the queues of busy ones.
+///
+/// Fairness: a worker takes at most 16 functions at a time from one place, its own queue and what
+/// comes from outside by turns, and looks for I/O every fourth time. So what stands first in its
+/// queue, or is ready in the reactor, starts after at most 80 others in a pool of one worker. With
+/// more workers there are more queues for work from outside, two per worker and no more than 32, and
+/// a worker runs at most 48 others for each of them before it comes to a given one.
+///
+/// No work waits while a worker sleeps: for what comes from outside, one is woken at once. To wake a
+/// thread for each of the small functions that a handler posts would cost more than to run them, so
+/// that is done when 16 have gathered; with less, and with I/O while handlers of I/O run, a sleeping
+/// worker looks for itself within a millisecond. A pool without work uses no processor: a worker
+/// searches for some 64 turns, yielding its processor at each, one worker at a time, and sleeps.
+///
+/// Memory: functions of up to 48 bytes stand in the queue itself, larger ones in memory that is used
+/// again, unless they have an allocator of their own. A pool keeps the memory of its longest queue.
 ///
 /// Timers, sockets, strands, co_spawn and spawn work on the pool. Its own workers poll for I/O; it
 /// starts no other thread. (A future of asio::use_future is set on Asio's own system_context, which
@@ -137,7 +156,7 @@ public:
   /// Submits `f` if there is room and nobody waits for any. Never waits.
   ///
   /// On false, `f` is untouched. Errors: what moving or copying `f` throws, and bad_alloc; nothing
-  /// was submitted then. Complexity: O(1); no allocation if `f` takes at most 40 bytes.
+  /// was submitted then. Complexity: O(1), without an allocation in steady state.
   template <class F>
   [[nodiscard]] bool try_submit(F&& f) {
     check_function<F>();
@@ -147,6 +166,7 @@ public:
   /// Submits `f`; when the queue is full, does as `policy` says.
   ///
   /// A blocked call stands in one line with waiting async_submit calls, first come, first served.
+  /// On throwing `closed` or `would_deadlock` at once, and `queue_full`, `f` is untouched.
   ///
   /// Errors (system_error)  closed          close() or stop() was called, also while waiting
   ///                        queue_full      policy is reject

@@ -10,7 +10,51 @@
 
 #include <bulkhead/detail/run/run_queue.hpp>
 
+#include <algorithm>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace bulkhead::detail {
+
+// --- segments ---
+
+BULKHEAD_DECL segment_store::~segment_store() {
+  while (all_) {
+    segment* s = all_;
+    all_ = s->next_of_all;
+    s->~segment();
+  }
+  for (const chunk& c : chunks_) ::operator delete(c.memory, alignment(c.size));
+}
+
+BULKHEAD_DECL segment& segment_store::create() {
+  segment* memory;
+  {
+    std::lock_guard lock(mutex_);
+    if (chunks_.empty() || chunks_.back().used == chunks_.back().size) {
+      const std::size_t n =
+          chunks_.empty() ? first_chunk : std::min(2 * chunks_.back().size, largest_chunk);
+      chunks_.reserve(chunks_.size() + 1);
+      void* p = ::operator new(n * sizeof(segment), alignment(n));
+#ifdef __linux__
+      if (n == largest_chunk) ::madvise(p, large_page, MADV_HUGEPAGE); // or else without
+#endif
+      chunks_.push_back({static_cast<segment*>(p), n, 0});
+    }
+    chunk& c = chunks_.back();
+    memory = c.memory + c.used++;
+  }
+  segment& s = *::new (memory) segment; // the first to touch the page, hence without the lock
+  std::lock_guard lock(mutex_);
+  s.next_of_all = all_;
+  all_ = &s;
+  ++size_;
+  return s;
+}
+
+// --- queues ---
 
 BULKHEAD_DECL cell_range run_queue::claim_locked(unsigned most, bool share) noexcept {
   skip_empty();

@@ -480,7 +480,8 @@ BULKHEAD_DECL void scheduler::create_worker() {
   try {
     w.thread = std::thread([this, &w] { run_worker(w); });
   } catch (...) {
-    end_search(w);
+    w.searching = false;
+    parking_.end_search(); // the caller looks whether somebody else is to be called
     w.in_use.store(false, std::memory_order_relaxed);
     worker_has_ended();
     throw;
@@ -519,7 +520,7 @@ BULKHEAD_DECL void scheduler::grow() noexcept {
   } catch (...) {
     no_growth_before_ = now + std::chrono::milliseconds(100);
     thread_lock.unlock();
-    report_exception(std::current_exception());
+    report_missing_worker();
   }
 }
 
@@ -549,8 +550,14 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
     for (; missing != 0; --missing) create_worker();
   } catch (...) {
     thread_lock.unlock();
-    report_exception(std::current_exception());
+    report_missing_worker();
   }
+}
+
+/// In an exception handler: a worker could not be created, and the pool goes on with those it has.
+BULKHEAD_DECL void scheduler::report_missing_worker() noexcept {
+  report_exception(std::current_exception());
+  if (parking_.wants_call() && any_work(nullptr)) call_somebody();
 }
 
 BULKHEAD_DECL void scheduler::pause() noexcept { signals_.fetch_or(paused); }
@@ -1208,7 +1215,8 @@ BULKHEAD_DECL void scheduler::let_go_if_finished() noexcept {
 
 /// Under the mutex, whenever the last of something may have ended.
 BULKHEAD_DECL void scheduler::let_go_if_finished_locked() noexcept {
-  if (!joining_.load(std::memory_order_seq_cst) || work_.load(std::memory_order_acquire) != 0) return;
+  if (!joining_.load(std::memory_order_seq_cst) || work_.load(std::memory_order_acquire) != 0)
+    return;
   std::lock_guard lock(parking_.mutex());
   if (signals_.load(std::memory_order_relaxed) & exit) return;
   if (parking_.sleeping() != live_ || queued() != 0 || any_work(nullptr)) return;

@@ -78,7 +78,8 @@ inline constexpr stored_function function_in_node = {
 /// A function in memory from the caller's allocator.
 template <class F, class Allocator>
 struct allocated_function {
-  using allocator = typename std::allocator_traits<Allocator>::template rebind_alloc<allocated_function>;
+  using allocator =
+      typename std::allocator_traits<Allocator>::template rebind_alloc<allocated_function>;
   using traits = std::allocator_traits<allocator>;
 
   F function;
@@ -205,18 +206,12 @@ public:
 
   void destroy() noexcept { function_.load(std::memory_order_relaxed)->destroy(storage_); }
 
-  void set_index(unsigned char i) noexcept { index_ = i; }
-  unsigned index() const noexcept { return index_; }
-
 private:
-  void set(const stored_function& f) noexcept {
-    function_.store(&f, std::memory_order_relaxed);
-  }
+  void set(const stored_function& f) noexcept { function_.store(&f, std::memory_order_relaxed); }
 
-  alignas(16) std::byte storage_[48];
+  alignas(16) std::byte storage_[48]; // uninitialised
   std::atomic<const stored_function*> function_{nullptr};
   std::atomic<state> state_{0};
-  unsigned char index_ = 0; // in its segment
 };
 
 static_assert(sizeof(cell) == 64);

@@ -8,7 +8,6 @@
 #ifndef BULKHEAD_DETAIL_RUN_NODE_CACHE_HPP
 #define BULKHEAD_DETAIL_RUN_NODE_CACHE_HPP
 
-
 #include <array>
 #include <atomic>
 #include <cstddef>

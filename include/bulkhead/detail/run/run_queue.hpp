@@ -15,41 +15,54 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 namespace bulkhead::detail {
 
 class run_queue;
 
-/// 64 cells in a row. A queue is a list of segments; a segment that is done with is used again.
-struct segment {
-  static constexpr unsigned size = 64;
+/// A page of cells, and what is to be known of them. A queue is a list of segments; a segment that
+/// is done with is used again.
+struct alignas(4096) segment {
+  static constexpr unsigned size = 63;
 
   /// Added to `done` when the queue's head has left the segment.
   static constexpr std::uint32_t passed = 1u << 16;
 
-  segment() noexcept {
-    for (unsigned i = 0; i != size; ++i) cells[i].set_index(static_cast<unsigned char>(i));
+  static segment& of(cell& c) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(&c);
+    return *reinterpret_cast<segment*>(address & ~std::uintptr_t(sizeof(segment) - 1));
   }
 
-  static segment& of(cell& c) noexcept { return *reinterpret_cast<segment*>(&c - c.index()); }
-
-  cell cells[size]; // first: see of()
+  unsigned index_of(const cell& c) const noexcept { return static_cast<unsigned>(&c - cells); }
 
   std::atomic<std::uint32_t> done{0};     // functions that have left it, and `passed`
-  std::atomic<run_queue*> queue{nullptr}; // in which it stands
   std::atomic<cell::state> empty{0};      // the state of its cells before they are filled
+  std::atomic<run_queue*> queue{nullptr}; // in which it stands
   std::atomic<segment*> next{nullptr};
   segment* previous = nullptr; // of the consumers
   segment* next_free = nullptr;
+  segment* next_of_all = nullptr;
+
+  cell cells[size];
 };
+
+static_assert(sizeof(segment) == 4096);
 
 /// All segments of a pool. They live as long as the pool, because whoever looks for work may look
 /// at a segment that has moved on; so the memory of a burst stays with its pool.
+///
+/// They come in chunks, each twice as large as the last, up to a large page of the processor: a
+/// queue that grows by a page for every 63 functions would spend more on page faults than on these.
 class segment_store {
 public:
+  segment_store() = default;
+  segment_store(const segment_store&) = delete;
+  segment_store& operator=(const segment_store&) = delete;
+  ~segment_store();
+
   segment& acquire() {
     {
       std::lock_guard lock(mutex_);
@@ -58,10 +71,7 @@ public:
         return *s;
       }
     }
-    auto s = std::make_unique<segment>();
-    std::lock_guard lock(mutex_);
-    all_.push_back(std::move(s));
-    return *all_.back();
+    return create();
   }
 
   /// All its cells are empty, and no queue holds it.
@@ -80,15 +90,33 @@ public:
   template <class Wanted, class F>
   void sweep(Wanted wanted, F f);
 
+  /// How many there are.
   std::size_t size() const noexcept {
     std::lock_guard lock(mutex_);
-    return all_.size();
+    return size_;
   }
 
 private:
+  static constexpr std::size_t first_chunk = 8;
+  static constexpr std::size_t large_page = std::size_t(2) << 20;
+  static constexpr std::size_t largest_chunk = large_page / sizeof(segment);
+
+  struct chunk {
+    segment* memory;
+    std::size_t size;
+    std::size_t used;
+  };
+
+  segment& create();
+  static std::align_val_t alignment(std::size_t segments) noexcept {
+    return std::align_val_t(segments == largest_chunk ? large_page : sizeof(segment));
+  }
+
   mutable spin_lock mutex_;
-  std::vector<std::unique_ptr<segment>> all_;
+  std::vector<chunk> chunks_;
   segment* free_ = nullptr;
+  segment* all_ = nullptr; // grows at this end only
+  std::size_t size_ = 0;
 };
 
 /// Some cells of one segment, to be taken.
@@ -102,7 +130,8 @@ struct cell_range {
 
   /// The cell `c`, which the caller is about to publish.
   static cell_range of(cell& c) noexcept {
-    return {&segment::of(c), c.load() + 1, c.index(), c.index() + 1};
+    segment& s = segment::of(c);
+    return {&s, c.load() + 1, s.index_of(c), s.index_of(c) + 1};
   }
 };
 
@@ -117,7 +146,7 @@ struct cell_range {
 /// function that blocks is not lost to other workers. The head stops at a cell that is reserved and
 /// not published; its producer will call for somebody when it is.
 ///
-/// **Segments.** A segment is done with when its 64 functions have left it and the head has passed
+/// **Segments.** A segment is done with when all its functions have left it and the head has passed
 /// it; `done` counts both, and whoever completes the count gives it back. Functions may leave in
 /// any order, by cancellation or from the other end. Where all have left before the head came, the
 /// segment is taken out of the middle of the list, so that a queue holds at most one segment for
@@ -208,13 +237,12 @@ private:
 
 template <class Wanted, class F>
 void segment_store::sweep(Wanted wanted, F f) {
-  for (std::size_t i = 0;; ++i) {
-    segment* s;
-    {
-      std::lock_guard lock(mutex_);
-      if (i == all_.size()) return;
-      s = all_[i].get();
-    }
+  segment* s;
+  {
+    std::lock_guard lock(mutex_);
+    s = all_;
+  }
+  for (; s; s = s->next_of_all) {
     for (cell& c : s->cells) {
       const cell::state seen = c.load();
       if (!cell::is_full(seen) || !wanted(c.what()) || !c.take(seen)) continue;

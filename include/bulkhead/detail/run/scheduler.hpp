@@ -265,7 +265,7 @@ public:
 private:
   using ops = intrusive_list<submit_op>;
 
-  static constexpr unsigned batch = 16;            // functions in one claim
+  static constexpr unsigned batch = 16;              // functions in one claim
   static constexpr unsigned turns_between_polls = 4; // claims between two looks at I/O
   static constexpr unsigned turns_between_robberies = 16;
   static constexpr unsigned search_turns = 64;
@@ -274,7 +274,7 @@ private:
   static constexpr unsigned yields_in_line = 64;
 
   // Bits of signals_.
-  static constexpr unsigned exit = 1;    // stop(), or join() has found the end
+  static constexpr unsigned exit = 1; // stop(), or join() has found the end
   static constexpr unsigned paused = 2;
   static constexpr unsigned surplus = 4; // more workers live than should
 
@@ -310,8 +310,8 @@ private:
   // --- pushing ---
 
   template <class F, class Allocator>
-  static constexpr bool may_use_cache = alignof(F) <= alignof(std::max_align_t) &&
-                                        std::is_same_v<Allocator, std::allocator<void>>;
+  static constexpr bool may_use_cache =
+      alignof(F) <= alignof(std::max_align_t) && std::is_same_v<Allocator, std::allocator<void>>;
 
   /// Whether F can be built in its cell under a lock: nothing of the user's runs.
   template <class F>
@@ -342,8 +342,7 @@ private:
         c.emplace<What, function>(std::forward<F>(f));
       } else if constexpr (may_use_cache<function, Allocator>) {
         using node = cached_function<function>;
-        c.emplace_pointer(function_in_node<What, node>,
-                          node::create(memory, std::forward<F>(f)));
+        c.emplace_pointer(function_in_node<What, node>, node::create(memory, std::forward<F>(f)));
       } else {
         using node = allocated_function<function, Allocator>;
         c.emplace_pointer(function_in_node<What, node>, node::create(std::forward<F>(f), a));
@@ -509,6 +508,7 @@ private:
   worker& free_worker();
   void grow() noexcept;
   void worker_has_ended() noexcept;
+  void report_missing_worker() noexcept;
   void name_this_thread(std::size_t index);
   void run_worker(worker& w) noexcept;
   void call_hook(const std::function<void(std::size_t)>& hook, std::size_t index) noexcept;
@@ -624,7 +624,8 @@ private:
   std::atomic<std::uint64_t> exceptions_{0}; // outside of workers
   std::atomic<std::uint64_t> expired_{0};
   std::atomic<std::uint64_t> resizes_{0};
-  alignas(64) std::atomic<std::size_t> work_{1}; // tracked executors; one is the pool's, until join()
+  alignas(64) std::atomic<std::size_t> work_{
+      1}; // tracked executors; one is the pool's, until join()
   std::stop_source stop_;
   std::shared_ptr<wait_set<error_code>> drains_ = std::make_shared<wait_set<error_code>>();
 

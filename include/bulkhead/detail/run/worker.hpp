@@ -127,12 +127,12 @@ struct alignas(128) worker : sleeper {
 
   // Its own.
   alignas(64) cell_range range; // the part of its claim that is still to be run
-  unsigned left = 0;            // functions that have left range.where and are not counted there yet
+  unsigned left = 0; // functions that have left range.where and are not counted there yet
   unsigned turn = 0;
-  std::size_t shard = 0;    // to look at next
+  std::size_t shard = 0; // to look at next
   worker* victim = this; // looked at last
   bool searching = false;
-  bool ends = false; // a submission that has ended and is not counted so yet
+  bool ends = false;       // a submission that has ended and is not counted so yet
   bool in_reactor = false; // sleeps there, and has not run a function since
   bool io_hot = false;
   unsigned unannounced = 0; // functions posted since somebody was told
