@@ -56,7 +56,7 @@ public:
   bool all_busy() const noexcept { return state_.load(std::memory_order_seq_cst) == 0; }
 
   std::size_t sleeping() const noexcept {
-    return static_cast<std::size_t>(state_.load(std::memory_order_relaxed) & (one_search - 1));
+    return static_cast<std::size_t>(state_.load(std::memory_order_seq_cst) & (one_search - 1));
   }
 
   /// Starts a search unless somebody else searches.

@@ -133,7 +133,17 @@ enum class when_full { refuse, run_here, wait };
 ///
 /// **Reactor.** The pool is an io_context, so Asio finds its reactor there and starts no thread of
 /// its own. One idle worker sleeps in `run_one()`, the others on a condition variable: see parking.
-/// A worker that searches polls for I/O, and so does a busy one, every few claims.
+/// While nobody sleeps there, a worker that searches polls for I/O, and so does a busy one, every
+/// few claims.
+///
+/// **Watch.** Two things are put off because a wake-up costs so much: to call somebody for the few
+/// functions that a handler has posted itself, and to see that I/O is looked at while the worker
+/// that slept at the reactor runs a handler. Whoever puts such a thing off sees to it that one of
+/// the sleepers *watches*. That one sleeps for 50 us, for 100 us and so on up to a millisecond, looks
+/// for work each time, and sits down at the reactor if nobody has polled since the last time. It
+/// sleeps for good after eight times at which nobody had relied on it, if somebody sits at the
+/// reactor. Before, it takes `watched` back and looks once more; a function is published before
+/// `watched` is read; so one of the two sees the other, as with parking.
 ///
 /// **End.** close() calls in all credits, stop() also drops what has not started, join() lets the
 /// workers go when no tracked work is left: no function, nobody awake, and no executor with
@@ -141,7 +151,7 @@ enum class when_full { refuse, run_here, wait };
 /// merely wakes who sleeps there: a worker that finds the io_context stopped before its time
 /// restarts it.
 ///
-/// Locks are taken in the order mutex_, parking, shard or queue.
+/// Locks are taken in the order thread_mutex_, mutex_, parking, shard, queue.
 class scheduler final : public shutdown_target, public std::enable_shared_from_this<scheduler> {
 public:
   struct options {
