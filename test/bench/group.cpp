@@ -6,6 +6,7 @@
 //
 
 // W7: a coroutine starts children and waits for them. a: ten at a time. b: many, 64 in flight.
+// c: ten that are not done when they have been started.
 
 #include "contenders.hpp"
 #include "coroutine.hpp"
@@ -16,6 +17,8 @@
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/experimental/concurrent_channel.hpp>
 #include <boost/asio/experimental/parallel_group.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include <cstddef>
@@ -38,7 +41,13 @@ awaitable<void> child(std::uint64_t id) {
   co_return;
 }
 
-/// The plain function beside it.
+/// A child that has something to wait for, so that it cannot end before its parent goes on.
+awaitable<void> waiting_child(std::uint64_t id) {
+  co_await asio::post(co_await asio::this_coro::executor, use_awaitable);
+  count_task(id);
+}
+
+/// The plain function beside them.
 auto function_child(std::uint64_t id) {
   return [id] { count_task(id); };
 }
@@ -58,14 +67,15 @@ struct scope_of_ten {
   }
 };
 
+template <auto make_child>
 struct parallel_group_of_ten {
   template <class Executor>
   static awaitable<void> run(Executor ex, std::uint64_t id) {
-    using operation = decltype(asio::co_spawn(ex, child(id), asio::deferred));
+    using operation = decltype(asio::co_spawn(ex, make_child(id), asio::deferred));
     std::vector<operation> children;
     children.reserve(group_size);
     for (std::size_t i = 0; i < group_size; ++i)
-      children.push_back(asio::co_spawn(ex, child(id + i), asio::deferred));
+      children.push_back(asio::co_spawn(ex, make_child(id + i), asio::deferred));
     auto group = asio::experimental::make_parallel_group(std::move(children));
     co_await group.async_wait(asio::experimental::wait_for_all(), use_awaitable);
   }
@@ -79,11 +89,13 @@ struct send_to {
   void operator()(std::exception_ptr) const { ended->try_send(boost::system::error_code()); }
 };
 
+template <auto make_child>
 struct channel_of_ten {
   template <class Executor>
   static awaitable<void> run(Executor ex, std::uint64_t id) {
     channel ended(ex, group_size);
-    for (std::size_t i = 0; i < group_size; ++i) asio::co_spawn(ex, child(id + i), send_to{&ended});
+    for (std::size_t i = 0; i < group_size; ++i)
+      asio::co_spawn(ex, make_child(id + i), send_to{&ended});
     for (std::size_t i = 0; i < group_size; ++i) co_await ended.async_receive(use_awaitable);
   }
 };
@@ -171,10 +183,16 @@ std::vector<measurement> groups() {
       {"W7a", "bulkhead", groups_of_ten<bulkhead_pool, scope_of_ten<child>>},
       {"W7a", "bulkhead_functions", groups_of_ten<bulkhead_pool, scope_of_ten<function_child>>},
       {"W7a", "bulkhead_on_asio", groups_of_ten<asio_pool, scope_of_ten<child>>},
-      {"W7a", "parallel_group", groups_of_ten<asio_pool, parallel_group_of_ten>},
-      {"W7a", "parallel_group_1", groups_of_ten<asio_pool_1, parallel_group_of_ten>},
-      {"W7a", "channel", groups_of_ten<asio_pool, channel_of_ten>},
-      {"W7a", "channel_1", groups_of_ten<asio_pool_1, channel_of_ten>},
+      {"W7a", "parallel_group", groups_of_ten<asio_pool, parallel_group_of_ten<child>>},
+      {"W7a", "parallel_group_1", groups_of_ten<asio_pool_1, parallel_group_of_ten<child>>},
+      {"W7a", "channel", groups_of_ten<asio_pool, channel_of_ten<child>>},
+      {"W7a", "channel_1", groups_of_ten<asio_pool_1, channel_of_ten<child>>},
+      {"W7c", "bulkhead", groups_of_ten<bulkhead_pool, scope_of_ten<waiting_child>>},
+      {"W7c", "bulkhead_on_asio", groups_of_ten<asio_pool, scope_of_ten<waiting_child>>},
+      {"W7c", "parallel_group", groups_of_ten<asio_pool, parallel_group_of_ten<waiting_child>>},
+      {"W7c", "parallel_group_1", groups_of_ten<asio_pool_1, parallel_group_of_ten<waiting_child>>},
+      {"W7c", "channel", groups_of_ten<asio_pool, channel_of_ten<waiting_child>>},
+      {"W7c", "channel_1", groups_of_ten<asio_pool_1, channel_of_ten<waiting_child>>},
       {"W7b", "bulkhead", many_children<bulkhead_pool, limited_group<child>>},
       {"W7b", "bulkhead_functions", many_children<bulkhead_pool, limited_group<function_child>>},
       {"W7b", "bulkhead_on_asio", many_children<asio_pool, limited_group<child>>},

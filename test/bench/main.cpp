@@ -8,12 +8,17 @@
 // bench WORKLOAD CONTENDER [--NAME NUMBER...]   runs one measurement, prints one line of name=value
 // bench --list                                  prints all pairs of workload and contender
 // bench --turns                                 prints how many turns of spin() take 1 us
+// bench --versions                              prints what it was built with
 
 #include "measure.hpp"
+
+#include <boost/version.hpp>
 
 #include <cstdio>
 #include <exception>
 #include <fstream>
+
+#include <tbb/version.h>
 
 namespace {
 
@@ -59,6 +64,11 @@ int main(int argc, char** argv) try {
   }
   if (first == "--turns") {
     std::printf("%.10g\n", static_cast<double>(turns_in(1ms)) / 1000);
+    return 0;
+  }
+  if (first == "--versions") {
+    std::printf("g++ " __VERSION__ ", Boost " BOOST_LIB_VERSION ", oneTBB " TBB_VERSION_STRING
+                "\n");
     return 0;
   }
   for (auto& m : all_measurements())
