@@ -571,6 +571,31 @@ BOOST_AUTO_TEST_CASE(cancellation_stops_the_calls_and_the_pulling) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(no_call_begins_that_a_cancellation_has_missed) {
+  test::background object;
+  test::background handlers;
+  const int limit = 24; // bounds what a round costs when this thread does not get its turn
+  for (int round = 0; round != test::scaled(3000); ++round) {
+    asio::cancellation_signal signal;
+    std::atomic<int> pulled{0};
+    test::slot<int> code;
+    async_for_each(
+        object.context(),
+        std::views::iota(0) | std::views::transform([&](int) { return ++pulled; }), limit,
+        [&](int) -> asio::awaitable<void> {
+          co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
+          co_await test::forever();
+        },
+        asio::bind_cancellation_slot(
+            signal.slot(), asio::bind_executor(handlers.context(), [&](std::exception_ptr e) {
+              code.set_value(number_of(e));
+            })));
+    while (pulled <= round % (limit - 4)) std::this_thread::yield();
+    signal.emit(test::all_cancellation_types[round % 3]);
+    BOOST_TEST(code.get() == -1); // a hang: a call waits that was not told
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_stop_token_is_asked_to_stop) {
   test::background background;
   asio::cancellation_signal signal;

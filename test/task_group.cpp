@@ -1074,6 +1074,45 @@ BOOST_AUTO_TEST_CASE(a_body_that_spawns_into_its_cancelled_scope_is_cancelled_an
   BOOST_TEST(result == -1);
 }
 
+// A signal reaches whom it is for after the step that runs now; what that step spawns would never
+// hear of it.
+BOOST_AUTO_TEST_CASE(a_cancelled_scope_accepts_no_child_whatever_the_type) {
+  for (auto type : test::all_cancellation_types)
+    for (bool from_a_child : {false, true}) {
+      BOOST_TEST_CONTEXT("cancellation type " << static_cast<unsigned>(type) << ", spawned by "
+                                              << (from_a_child ? "a child" : "the body")) {
+        asio::io_context io;
+        event never(io.get_executor());
+        asio::cancellation_signal signal;
+        int started = 0, result = 0;
+        std::optional<error_code> waited;
+        auto late = [&]() -> awaitable<void> {
+          ++started;
+          co_await never.wait();
+        };
+        auto spawner = [&](task_group& g) -> awaitable<void> {
+          co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
+          signal.emit(type);
+          BOOST_TEST(!g.try_spawn(late));
+          g.async_spawn(late, [&](error_code ec) { waited = ec; });
+          BOOST_TEST(refused(g));
+          co_await never.wait();
+        };
+        auto body = [&](task_group& g) -> awaitable<void> {
+          if (!from_a_child) co_return co_await spawner(g);
+          g.spawn([&] { return spawner(g); });
+        };
+        async_scope(io, group_options(), body,
+                    asio::bind_cancellation_slot(
+                        signal.slot(), [&](std::exception_ptr e) { result = number_of(e); }));
+        test::poll(io);
+        BOOST_TEST((waited == aborted));
+        BOOST_TEST(result == -1); // 0: it still waits for a child that was missed
+        BOOST_TEST(started == 0);
+      }
+    }
+}
+
 BOOST_AUTO_TEST_CASE(a_cancelled_coroutine_cancels_the_scope_it_awaits) {
   on_every_executor([](auto& place) {
     asio::cancellation_signal signal;

@@ -117,9 +117,10 @@ public:
   /// spawning. It never starts within this call.
   ///
   /// Errors (system_error)  closed              close() was called
-  ///                        operation_aborted   the group was cancelled for good, by cancel() or,
-  ///                                            with cancel_siblings, by a failure; leaving a child
-  ///                                            or a scope's body, it is no further failure
+  ///                        operation_aborted   the group was cancelled for good: by cancel(), with
+  ///                                            its scope, or, with cancel_siblings, by a failure;
+  ///                                            leaving a child or a scope's body, it is no further
+  ///                                            failure
   template <class Child>
   void spawn(Child&& c) {
     if (auto ec = core_->spawn(detail::make_child(core_->executor(), std::forward<Child>(c))))
@@ -354,8 +355,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 ///
 /// Completion signature  void(std::exception_ptr e[, T result])
 /// Executor              the handler's, else `ex`; never from within this call
-/// Cancellation          terminal, partial, total: forwarded to body and children; completes with
-///                       operation_aborted when all have ended
+/// Cancellation          terminal, partial, total: forwarded to body and children, no more are
+///                       accepted; completes with operation_aborted when all have ended
 /// Errors                the first failure in time of a child or the body; with collect, if there
 ///                       were several, multiple_errors
 ///                       system_error(operation_aborted)   cancelled

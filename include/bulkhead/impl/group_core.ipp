@@ -343,13 +343,14 @@ BULKHEAD_DECL void group_core::end_dropped(children dropped, error_code ec) noex
 
 BULKHEAD_DECL void group_core::cancel_children(boost::asio::cancellation_type type, bool and_body) {
   using boost::asio::cancellation_type;
+  const bool for_good = and_body || (type & cancellation_type::terminal) != cancellation_type::none;
   children dropped;
   gate_ptr<child> body;
   std::shared_ptr<group_driver> driver;
   {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
-    if ((type & cancellation_type::terminal) != cancellation_type::none) closed_ = aborted_ = true;
+    if (for_good) closed_ = aborted_ = true;
     ++cancels_;
     drop_pending(dropped);
     for (child* c = running_.empty() ? nullptr : &running_.front(); c; c = running_.next(*c)) {

@@ -93,12 +93,6 @@ protected:
 
   const std::shared_ptr<group_core>& core() const noexcept { return core_; }
 
-  /// Whether the operation was cancelled through its token's slot, with whatever type.
-  bool cancelled() const noexcept {
-    std::lock_guard lock(mutex_);
-    return cancelled_;
-  }
-
 private:
   static constexpr wait_key the_only_wait{0, 0};
 
@@ -139,7 +133,7 @@ private:
 
   const std::shared_ptr<group_core> core_;
   shutdown_subscription subscription_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   waiter* op_ = nullptr;
   departures departing_;
   bool cancelled_ = false; // through the token's slot

@@ -155,9 +155,9 @@ private:
 
   void pull() noexcept {
     try {
-      while (!ended() && this->core()->reserve_slot())
+      while (this->core()->reserve_slot())
         if (!fill_slot()) return finish(nullptr);
-      if (ended()) finish(nullptr);
+      if (this->core()->ended()) finish(nullptr);
     } catch (...) {
       finish(std::current_exception());
     }
@@ -181,8 +181,6 @@ private:
     std::exchange(slot.core, nullptr)->spawn_reserved(std::move(c));
     return true;
   }
-
-  bool ended() const noexcept { return this->cancelled() || this->core()->ended(); }
 
   void finish(std::exception_ptr error) noexcept {
     if (std::exchange(exhausted_, true)) return;

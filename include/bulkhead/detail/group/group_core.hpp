@@ -161,7 +161,15 @@ public:
 
   // --- the end ---
 
-  /// `and_body`: the whole scope. Children that have not started never will.
+  /// Children that have not started never will. `and_body`: the whole scope, which is for good
+  /// whatever the type.
+  ///
+  /// It must be: a signal reaches the body, or a child that spawns others, only after the step of
+  /// its gate that runs now, and what that step still spawns would come too late to be cancelled
+  /// with the rest. The body would be told, and leave; a child that nobody told would wait for
+  /// ever, and the scope with it. So marking what runs and refusing what comes are one step under
+  /// the mutex: a child is in before that step, and gets the signal, or it never gets in. No result
+  /// is lost: a cancelled scope has none, whatever its body does.
   void cancel_children(boost::asio::cancellation_type type, bool and_body = false);
   void close() noexcept;
 
