@@ -832,24 +832,29 @@ BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
 
 /// Looks for work for a while, alone. False if there was none; the worker still searches then.
 BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
-  for (unsigned turn = 0; turn != search_turns; ++turn) {
+  const unsigned turns = w.patience.next();
+  for (unsigned turn = 0;; ++turn) {
     if (signals_.load(std::memory_order_relaxed) != 0) return true;
     if (claim_local(w) || claim_from_shards(w) || rob(w, all_workers)) {
+      w.patience.found_after(turn);
       end_search(w);
       return true;
     }
+    if (turn == turns) break;
     if ((w.io_hot || turn % 16 == 0) && !reactor_taken_.load(std::memory_order_relaxed)) {
       // What it finds there may take long, so somebody else may search meanwhile.
       end_search(w);
       if (poll() != 0) {
+        w.patience.found_after(turn);
         w.io_hot = true;
         return true;
       }
       w.searching = parking_.begin_search();
       if (!w.searching) return false;
     }
-    std::this_thread::yield();
+    if (turn % turns_between_yields == 0) std::this_thread::yield();
   }
+  w.patience.found_nothing();
   w.io_hot = false;
   return false;
 }

@@ -278,8 +278,8 @@ private:
   static constexpr unsigned batch = 16;              // functions in one claim
   static constexpr unsigned turns_between_polls = 4; // claims between two looks at I/O
   static constexpr unsigned turns_between_robberies = 16;
-  static constexpr unsigned search_turns = 64;
   static constexpr std::size_t all_workers = std::size_t(-1);
+  static constexpr unsigned turns_between_yields = 4;
   static constexpr unsigned polled_at_most = 16;
   static constexpr unsigned yields_in_line = 64;
 

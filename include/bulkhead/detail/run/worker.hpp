@@ -112,6 +112,44 @@ private:
   unsigned count_ = 0;
 };
 
+/// For how many turns a worker searches before it sleeps, after a first look.
+///
+/// A search that finds something saves two threads a wake-up; one that does not costs processor
+/// time, and with it the worker's good standing with the operating system, which is slower to let it
+/// run the next time. So the patience shrinks with each search in vain, and is back with the first
+/// that is not. Lest it never be found out that patience pays, it is tried once in a while, less
+/// and less often.
+class search_patience {
+public:
+  unsigned next() noexcept {
+    tries_ = ++searches_ == interval_;
+    if (tries_) searches_ = 0;
+    return tries_ ? longest : turns_;
+  }
+
+  void found_after(unsigned turns) noexcept {
+    if (turns == 0) return; // it was there at once: no merit of patience
+    turns_ = longest;
+    interval_ = shortest_interval;
+    searches_ = 0;
+  }
+
+  void found_nothing() noexcept {
+    turns_ /= 4;
+    if (tries_ && interval_ != longest_interval) interval_ *= 2;
+  }
+
+private:
+  static constexpr unsigned longest = 128;
+  static constexpr unsigned shortest_interval = 16;
+  static constexpr unsigned longest_interval = 256;
+
+  unsigned turns_ = longest;
+  unsigned searches_ = 0; // since the last try
+  unsigned interval_ = shortest_interval;
+  bool tries_ = false;
+};
+
 /// What a worker thread works with. Lives as long as the pool: when a thread ends, the next one
 /// takes its place over, with what is left in it.
 struct alignas(128) worker : sleeper {
@@ -134,6 +172,7 @@ struct alignas(128) worker : sleeper {
   bool searching = false;
   bool ends = false;       // a submission that has ended and is not counted so yet
   bool in_reactor = false; // sleeps there, and has not run a function since
+  search_patience patience;
   bool io_hot = false;
   unsigned unannounced = 0; // functions posted since somebody was told
   unsigned polls_seen = 0;
