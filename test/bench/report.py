@@ -15,6 +15,7 @@ import datetime
 import os
 import pathlib
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from workloads import KNEE, KNEE_RATES, TARGETS, UTILISATIONS, UTILISED, WORKLOA
 
 DOC = pathlib.Path(__file__).resolve().parents[2] / "doc" / "performance.adoc"
 HEADS = ("workload", "contender", "wall or p50, ns", "[min, max]", "p99, ns", "CPU, ns",
-         "mallocs", "RSS, MiB", "vs asio", "vs TBB")
+         "mallocs", "RSS, MiB", "vs asio", "vs asio(1)", "vs TBB")
 
 
 class Results:
@@ -75,9 +76,11 @@ class OtherLoad:
         busy = user + nice + system + sum(rest)
         return busy, busy + idle + iowait, ours * os.sysconf("SC_CLK_TCK")
 
-    def percent(self):
+    def __str__(self):
         busy, total, ours = (now - then for now, then in zip(self.jiffies(), self.start))
-        return max(0, 100 * (busy - ours) / max(total, 1))
+        percent = max(0, 100 * (busy - ours) / max(total, 1))
+        warning = ", so nothing here means much" if percent > 10 else ""
+        return f"Other programs took {percent:.0f} % of the processors meanwhile{warning}."
 
 
 def progress(text):
@@ -138,7 +141,8 @@ def table_rows(results, chosen):
                 f"[{number(min(values))}, {number(max(values))}]",
                 cell(median("p99_ns")), cell(median("cpu_ns")),
                 cell(median("mallocs"), lambda v: f"{v:.2f}"), cell(rss and rss / 1024),
-                cell(ratio(results, w, contender, ("asio",))),
+                cell(ratio(results, w, contender, w.asio)),
+                cell(ratio(results, w, contender, w.asio_1)),
                 cell(ratio(results, w, contender, ("tbb_group", "tbb_enqueue"))),
             )
 
@@ -205,12 +209,11 @@ def machine(bench_versions):
 def plots(results, chosen):
     groups = []
     for w in chosen:
-        if "asio" in w.contenders:
-            entries = [(c, ratio(results, w, c, ("asio",))) for c in w.contenders
-                       if c not in ("asio", "ideal", "std_async")]
-            groups.append((w.label, [(c, r) for c, r in entries if r]))
+        entries = [(c, ratio(results, w, c, w.asio)) for c in w.contenders
+                   if c not in ("asio", "ideal", "std_async")]
+        groups.append((w.label, [(c, r) for c, r in entries if r]))
     groups = [g for g in groups if g[1]]
-    yield "ratios", svg.bars("How many times faster than asio::thread_pool", groups)
+    yield "ratios", svg.bars("How many times faster than Asio", groups)
 
     def curve(prefix, xs, contender, figure, scale_x, scale_y):
         points = ((x, results.median(f"{prefix} {x}", contender, figure)) for x in xs)
@@ -235,8 +238,8 @@ Measured on {datetime.date.today():%d %B %Y} by `{command}`, in {rounds} interle
 Machine:: {machine(results.output("--versions"))}
 
 Times depend on the machine and on the hour: only ratios within this page say anything. Everything
-here is printed by that command, which installs what it needs. Other programs took
-{others.percent():.0f} % of the processors meanwhile.
+here is printed by that command, which installs what it needs.
+{others}
 
 == How to read it
 
@@ -251,8 +254,9 @@ at all.
   costs: a pool that spins wins the first and pays in the second.
 * `mallocs` counts calls of malloc per task. oneTBB has an allocator of its own, which does not
   show up there.
-* The ratios are the other's time divided by this contender's: above 1 is better. TBB is the better
-  of its two contenders in that workload.
+* The ratios are the other's time divided by this contender's: above 1 is better. In W6 and W7 Asio
+  stands for the better of its idioms, on two threads or, as `asio(1)`, on one. TBB is the better of
+  its two contenders in that workload.
 
 The contenders: `asio` is `asio::thread_pool` with as many threads, `_1` the same with one, which
 spares it the contention. `tbb_group` is `tbb::task_group`, whose waiting thread is one of its
@@ -265,14 +269,16 @@ on whose threads something else runs.
 == Workloads
 
 """]
-    text += [f"{w.label}:: {w.what}\n" for w in chosen]
+    text += [f"{w.label}:: {w.what} Figures are per {w.unit}.\n" for w in chosen]
     text += ["\n== Targets\n\nA ratio says how many times better ours is.\n\n",
              as_adoc(TARGET_HEADS, list(target_rows(results, chosen))),
-             "\n== Ratios\n\nimage::performance-ratios.svg[Bars of the ratios]\n",
+             "\n== Ratios\n\n",
+             "Against `asio::thread_pool` with two threads, on a logarithmic scale.\n\n",
+             "image::performance-ratios.svg[Bars of the ratios]\n",
              "\n== Figures\n\n",
              as_adoc(HEADS, list(table_rows(results, chosen))), """
-In W4 and W8 the third column is the median latency, otherwise wall time per task, round trip,
-acquisition, group of ten or child. In `idle` it is percent of a core.
+In W4 and W8 the third column is the median latency, otherwise it is wall time. In `idle` it is
+percent of a core.
 
 == The knee
 
@@ -299,7 +305,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer tasks, nothing is written")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", type=re.compile, help="workloads, a regular expression")
-    parser.add_argument("--doc", action="store_true", help="rewrite doc/performance.adoc all the same")
+    parser.add_argument("--doc", action="store_true", help="write doc/performance.adoc anyway")
     o = parser.parse_args()
 
     chosen = [w for w in WORKLOADS if not (o.quick and not w.in_quick)
@@ -314,11 +320,11 @@ def main():
     targets = list(target_rows(results, chosen))
     if targets:
         as_text(TARGET_HEADS, targets)
-    print(f"Other programs took {others.percent():.0f} % of the processors meanwhile.")
+    print(others)
     if writes:
         run_curves(results, o.rounds)
         DOC.parent.mkdir(exist_ok=True)
-        command = " ".join(["test/bench/run", *sys.argv[2:]])
+        command = shlex.join(["test/bench/run", *sys.argv[2:]])
         DOC.write_text(document(results, chosen, o.rounds, command, others))
         for name, image in plots(results, chosen):
             DOC.with_name(f"performance-{name}.svg").write_text(image)

@@ -40,6 +40,13 @@ def number(v):
     return f"{round(v, 2 - math.floor(math.log10(abs(v)))):,.{digits}f}"
 
 
+def _round_ticks(highest):
+    """0 and up to five more round values, in steps of 1, 2 or 5 times a power of ten."""
+    power = 10 ** math.floor(math.log10(highest / 5))
+    step = next(m * power for m in (1, 2, 5, 10) if highest / (m * power) <= 6)
+    return [i * step for i in range(int(highest / step) + 1)]
+
+
 def bars(title, groups):
     """Horizontal bars on a logarithmic axis around 1. groups: [(name, [(label, ratio)])]"""
     values = [v for _, entries in groups for _, v in entries]
@@ -73,11 +80,11 @@ def bars(title, groups):
 
 def lines(title, x_label, y_label, series, log_y=False):
     """series: [(label, [(x, y)], dashed)]"""
-    left, right, top, bottom, height = 80, 20, 40, 54, 420
+    left, right, top, bottom, height = 80, 190, 40, 54, 420  # the legend is on the right
     points = [p for _, ps, _ in series for p in ps]
     x_max = max(p[0] for p in points)
     if log_y:
-        y_low = 10 ** math.floor(math.log10(max(min(p[1] for p in points), 0.01)))
+        y_low = 10 ** math.floor(math.log10(max(min(p[1] for p in points), 0.1)))
         y_high = 10 ** math.ceil(math.log10(max(p[1] for p in points)))
     else:
         y_low, y_high = 0, 1.05 * max(p[1] for p in points)
@@ -97,13 +104,13 @@ def lines(title, x_label, y_label, series, log_y=False):
     if log_y:
         ticks = [y_low * 10**i for i in range(round(math.log10(y_high / y_low)) + 1)]
     else:
-        ticks = [y_high / 1.05 * i / 5 for i in range(6)]
+        ticks = _round_ticks(y_high)
     for t in ticks:
         parts.append(_line(left, sy(t), WIDTH - right, sy(t), "#ddd"))
-        parts.append(_text(left - 6, sy(t) + 4, number(t), "end"))
-    for t in (x_max * i / 5 for i in range(6)):
-        parts.append(_text(sx(t), height - bottom + 18, number(t)))
-    parts.append(_text(WIDTH / 2, height - 12, x_label))
+        parts.append(_text(left - 6, sy(t) + 4, f"{t:,.10g}", "end"))
+    for t in _round_ticks(x_max):
+        parts.append(_text(sx(t), height - bottom + 18, f"{t:,.10g}"))
+    parts.append(_text((left + WIDTH - right) / 2, height - 12, x_label))
     middle = height / 2
     parts.append(_text(16, middle, y_label, extra=f'transform="rotate(-90 16 {middle})"'))
     for i, (label, ps, dashed) in enumerate(series):
@@ -113,10 +120,10 @@ def lines(title, x_label, y_label, series, log_y=False):
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" {dash}/>'
         )
-        y = top + 16 + 16 * i
+        x, y = WIDTH - right + 10, top + 16 + 16 * i
         parts.append(
-            f'<line x1="{left + 12}" y1="{y - 4}" x2="{left + 42}" y2="{y - 4}" '
+            f'<line x1="{x}" y1="{y - 4}" x2="{x + 26}" y2="{y - 4}" '
             f'stroke="{colour}" stroke-width="2" {dash}/>'
         )
-        parts.append(_text(left + 48, y, label, "start"))
+        parts.append(_text(x + 32, y, label, "start"))
     return _document(height, title, parts)

@@ -25,11 +25,16 @@ class Workload:
     unit: str = "task"
     once: bool = False  # one round is enough
     in_quick: bool = True
+    asio: tuple = ("asio",)  # what the ratios are against: Asio on as many threads,
+    asio_1: tuple = ("asio_1",)  # and on one
 
 
+# What Asio has in place of a semaphore or a group.
+IDIOMS = {"asio": ("channel", "parallel_group"), "asio_1": ("channel_1", "parallel_group_1")}
 FEWER = {"tasks": 200_000}
 W8 = ("ideal", "bulkhead_submit", "bulkhead_post", "asio", "tbb_enqueue", "moodycamel")
-GROUPS = ("bulkhead", "bulkhead_on_asio", "parallel_group", "parallel_group_1", "channel", "channel_1")
+GROUPS = ("bulkhead", "bulkhead_on_asio", "parallel_group", "parallel_group_1", "channel",
+          "channel_1")
 GROUPS_A = GROUPS[:1] + ("bulkhead_functions",) + GROUPS[1:]
 GROUPS_B = tuple(c for c in GROUPS_A if "parallel" not in c)
 IO = ("bulkhead", "asio", "asio_1")
@@ -57,16 +62,16 @@ WORKLOADS = (
              args={"threads": 64}, quick={"threads": 64, "tasks": 20_000}),
     Workload("W6u", "A coroutine acquires and releases a semaphore that nobody else wants.",
              ("bulkhead", "bulkhead_on_asio", "channel", "channel_1"), unit="acquisition",
-             quick={"tasks": 200_000}),
+             **IDIOMS, quick={"tasks": 200_000}),
     Workload("W6c", "64 coroutines want a semaphore of 4; a holder gives way once.",
              ("bulkhead", "bulkhead_on_asio", "channel_on_bulkhead", "channel", "channel_1"),
-             unit="acquisition", quick={"tasks": 60_000}),
+             unit="acquisition", **IDIOMS, quick={"tasks": 60_000}),
     Workload("W7a", "A coroutine starts ten children that do nothing, and waits for them.",
-             GROUPS_A, unit="group", quick={"tasks": 5_000}),
+             GROUPS_A, unit="group", **IDIOMS, quick={"tasks": 5_000}),
     Workload("W7c", "W7a with children that give way once.", GROUPS, unit="group",
-             args={"tasks": 20_000}, quick={"tasks": 5_000}),
+             args={"tasks": 20_000}, **IDIOMS, quick={"tasks": 5_000}),
     Workload("W7b", "A coroutine starts 100,000 children, at most 64 in flight.", GROUPS_B,
-             unit="child", quick={"tasks": 50_000}),
+             unit="child", **IDIOMS, quick={"tasks": 50_000}),
     Workload("W8 50 %", "Open loop, one worker: tasks of 10 us arrive by themselves (Poisson) and "
              "keep it busy half of the time. Delay from intended arrival to start. 'ideal' is a "
              "server that costs nothing.", W8, program="W8", metric="p50_ns",
