@@ -260,7 +260,8 @@ at all.
 
 The contenders: `asio` is `asio::thread_pool` with as many threads, `_1` the same with one, which
 spares it the contention. `tbb_group` is `tbb::task_group`, whose waiting thread is one of its
-workers; `tbb_enqueue` is `task_arena::enqueue`. `moodycamel` is a pool made of
+workers, so that in W4 the caller mostly runs the task itself; `tbb_enqueue` is
+`task_arena::enqueue`. `moodycamel` is a pool made of
 `moodycamel::BlockingConcurrentQueue` and `std::function`. `std_async` starts a thread per task, and
 gets fewer tasks. `channel` is Asio's experimental `concurrent_channel`, as a semaphore or as a
 counter of children; `parallel_group` its `make_parallel_group`. `_on_asio` and `_on_bulkhead` say
