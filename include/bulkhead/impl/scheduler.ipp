@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdio>
+#include <optional>
 #include <system_error>
 
 #include <pthread.h>
@@ -601,7 +602,7 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   if (!attached) name_this_thread(w.index);
   worker* const outer = std::exchange(current(), &w);
   call_hook(options_.on_worker_start, w.index);
-  const bool counted = work_loop(w);
+  const bool counted = host_work_loop(w);
   call_hook(options_.on_worker_stop, w.index);
   current() = outer;
   // An attached thread is not joined, and must not touch the scheduler once nobody is left.
@@ -617,6 +618,19 @@ BULKHEAD_DECL void scheduler::call_hook(const std::function<void(std::size_t)>& 
   } catch (...) {
     report_exception(std::current_exception());
   }
+}
+
+/// Works inside a handler of some io_context: there Asio keeps memory for the frames of coroutines
+/// and for operations, which elsewhere comes from the heap each time.
+BULKHEAD_DECL bool scheduler::host_work_loop(worker& w) noexcept {
+  std::optional<bool> result;
+  try {
+    boost::asio::io_context host(1);
+    boost::asio::post(host.get_executor(), [&] { result = work_loop(w); });
+    host.run_one();
+  } catch (...) { // no memory for that, so let it come from the heap
+  }
+  return result ? *result : work_loop(w);
 }
 
 /// False if the worker is to leave and is counted no more.

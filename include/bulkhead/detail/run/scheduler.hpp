@@ -527,6 +527,7 @@ private:
 
   enum class verdict { go_on, end, retired };
 
+  bool host_work_loop(worker& w) noexcept;
   bool work_loop(worker& w) noexcept;
   verdict heed_signals(worker& w) noexcept;
   bool retire(worker& w) noexcept;
