@@ -22,6 +22,8 @@
 #include <bulkhead/impl/pool.ipp>
 #include <bulkhead/impl/run_queue.ipp>
 #include <bulkhead/impl/scheduler.ipp>
+#include <bulkhead/impl/scheduler_admission.ipp>
+#include <bulkhead/impl/scheduler_workers.ipp>
 #include <bulkhead/impl/semaphore_core.ipp>
 #include <bulkhead/impl/sizing.ipp>
 

@@ -650,6 +650,8 @@ private:
 
 #ifdef BULKHEAD_HEADER_ONLY
 #include <bulkhead/impl/scheduler.ipp>
+#include <bulkhead/impl/scheduler_admission.ipp>
+#include <bulkhead/impl/scheduler_workers.ipp>
 #endif
 
 #endif

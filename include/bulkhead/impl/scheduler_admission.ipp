@@ -1,0 +1,374 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_SCHEDULER_ADMISSION_IPP
+#define BULKHEAD_IMPL_SCHEDULER_ADMISSION_IPP
+
+// How submissions come in: credits, the line of those who wait for room, and async_submit.
+
+#include <bulkhead/detail/run/scheduler.hpp>
+
+#include <boost/asio/error.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <thread>
+#include <utility>
+
+namespace bulkhead::detail {
+
+// --- submissions ---
+
+BULKHEAD_DECL void scheduler::throw_system_error(errc e) { throw system_error(make_error_code(e)); }
+
+/// Gets a credit for one submission, and some for `s`, which the caller must not have locked.
+BULKHEAD_DECL admission scheduler::ask_for_credit(shard& s, when_full policy) {
+  std::lock_guard lock(mutex_);
+  const bool closed = closed_.load(std::memory_order_relaxed);
+  if (!closed && get_credit(s)) {
+    std::lock_guard shard_lock(s.mutex);
+    return admission::admitted;
+  }
+  // Whoever is going to wait, or to run the function himself, is counted then.
+  const bool deadlock = policy == when_full::wait && running_in_this_thread();
+  if (closed || deadlock || policy == when_full::refuse) {
+    ++submitted_;
+    ++rejected_;
+  }
+  if (closed) return admission::closed;
+  if (deadlock) throw_system_error(errc::would_deadlock);
+  return admission::full;
+}
+
+/// Under the mutex.
+BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
+  if (!line_.empty()) return false;
+  const auto free = [this] {
+    return options_.queue_limit - static_cast<std::size_t>(granted_ - returned_credits());
+  };
+  std::size_t n = free();
+  if (n == 0) {
+    call_in_credits();
+    n = free();
+    if (n == 0) return false;
+  }
+  constexpr std::size_t most_in_advance = 1024;
+  const std::size_t advance = std::min(n / (2 * shards_.size()), most_in_advance);
+  if (advance > 1) {
+    n = advance;
+    std::lock_guard lock(s.mutex);
+    s.credits += n - 1;
+  } else {
+    n = 1;
+  }
+  granted_ += n;
+  return true;
+}
+
+/// Credits whose submission has left the queue.
+BULKHEAD_DECL std::uint64_t scheduler::returned_credits() const noexcept {
+  std::uint64_t n = withdrawn_;
+  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    n += w->submissions.started();
+  return n;
+}
+
+/// Under the mutex. Afterwards, until somebody asks, no submission comes in without asking.
+BULKHEAD_DECL void scheduler::call_in_credits() noexcept {
+  for (auto& s : shards_) {
+    std::lock_guard lock(s->mutex);
+    granted_ -= std::exchange(s->credits, 0);
+  }
+}
+
+/// Under the mutex: submissions admitted and not started.
+BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
+  const std::uint64_t returned = returned_credits();
+  std::uint64_t held = 0;
+  for (auto& s : shards_) {
+    std::lock_guard lock(s->mutex);
+    held += s->credits;
+  }
+  return static_cast<std::size_t>(granted_ - held - returned);
+}
+
+/// Under the mutex: submissions started and not ended.
+BULKHEAD_DECL std::size_t scheduler::running() const noexcept {
+  std::size_t n = here_;
+  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    n += w->submissions.running();
+  return n;
+}
+
+/// The function could not be moved into its cell: as if it had never been submitted.
+BULKHEAD_DECL void scheduler::give_credit_back() noexcept {
+  bool call;
+  {
+    std::lock_guard lock(mutex_);
+    ++unsubmitted_;
+    ++withdrawn_;
+    call = admit_from_line();
+  }
+  if (call) published();
+  let_go_if_finished();
+  complete_drains_if_done();
+}
+
+BULKHEAD_DECL void scheduler::stand_in_line(blocked_submitter& self) {
+  using state = blocked_submitter::state;
+  bool call = false;
+  {
+    std::lock_guard lock(mutex_);
+    ++submitted_;
+    if (closed_.load(std::memory_order_relaxed)) {
+      ++rejected_;
+      self.now = state::refused;
+    } else {
+      ++blocked_;
+      call = join_line(self.line);
+    }
+  }
+  if (call) published();
+  // Under load there is room before a sleep would have begun.
+  for (unsigned i = 0; i != yields_in_line && self.now == state::waiting; ++i)
+    std::this_thread::yield();
+  if (self.now == state::waiting) {
+    std::unique_lock lock(mutex_);
+    self.asleep = true;
+    self.changed.wait(lock, [&] { return self.now != state::waiting; });
+  }
+  if (self.now == state::admitted) return;
+  self.function->destroy(&self.node);
+  throw_system_error(errc::closed);
+}
+
+BULKHEAD_DECL void scheduler::begin_running_here() {
+  std::lock_guard lock(mutex_);
+  ++submitted_;
+  if (closed_.load(std::memory_order_relaxed)) {
+    ++rejected_;
+    throw_system_error(errc::closed);
+  }
+  ++here_;
+}
+
+BULKHEAD_DECL void scheduler::end_running_here(bool ok) noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    ++(ok ? completed_ : failed_);
+    --here_;
+  }
+  complete_drains_if_done();
+}
+
+/// Under the mutex: stands `l` in line, and lets the line move, for there may be room by now. Says
+/// whether anything was admitted.
+BULKHEAD_DECL bool scheduler::join_line(in_line& l) noexcept {
+  if (line_.empty()) call_in_credits();
+  line_.push_back(l);
+  has_line_.store(true, std::memory_order_seq_cst);
+  return admit_from_line();
+}
+
+/// Under the mutex: lets the line of waiting submitters move, which every path that frees a place
+/// does. Says whether anything was admitted, and somebody is to be called.
+BULKHEAD_DECL bool scheduler::admit_from_line() noexcept {
+  bool any = false;
+  while (!line_.empty() && granted_ - returned_credits() < options_.queue_limit) {
+    in_line& first = line_.pop_front();
+    if (!push_from_line(first)) {
+      line_.push_front(first);
+      break;
+    }
+    any = true;
+  }
+  if (line_.empty()) has_line_.store(false, std::memory_order_seq_cst);
+  return any;
+}
+
+/// Under the mutex: gives `l` a place in its queue. False if there is no memory for that; the line
+/// then waits for the next occasion.
+BULKHEAD_DECL bool scheduler::push_from_line(in_line& l) noexcept {
+  shard& s = *l.where;
+  {
+    std::lock_guard lock(s.mutex);
+    cell* c;
+    try {
+      c = &s.queue.reserve();
+    } catch (...) {
+      return false;
+    }
+    ++granted_;
+    if (submit_op* op = l.op) {
+      op->now = submit_op::state::queued;
+      op->place = c;
+      op->full = c->load() + 1;
+      c->emplace(*op);
+    } else {
+      c->emplace_pointer(*l.blocked->function, l.blocked->node);
+    }
+    c->publish();
+  }
+  if (blocked_submitter* b = l.blocked) {
+    --blocked_;
+    // The submitter is gone as soon as it sees its new state, unless it sleeps: then it needs the
+    // mutex first.
+    const bool asleep = b->asleep;
+    b->now = blocked_submitter::state::admitted;
+    if (asleep) b->changed.notify_one();
+  }
+  return true;
+}
+
+/// A place has become free.
+BULKHEAD_DECL void scheduler::let_line_move() noexcept {
+  bool call;
+  {
+    std::lock_guard lock(mutex_);
+    call = admit_from_line();
+  }
+  if (call) published();
+}
+
+// --- async_submit ---
+
+BULKHEAD_DECL bool scheduler::refuse_now(error_code& ec) noexcept {
+  std::lock_guard lock(mutex_);
+  if (closed_.load(std::memory_order_relaxed))
+    ec = errc::closed;
+  else if (line_.size() - blocked_ < options_.waiter_limit)
+    return false;
+  else if (line_.empty() && has_room())
+    return false;
+  else
+    ec = errc::queue_full;
+  ++submitted_;
+  ++rejected_;
+  return true;
+}
+
+/// Under the mutex.
+BULKHEAD_DECL bool scheduler::has_room() noexcept {
+  if (granted_ - returned_credits() < options_.queue_limit) return true;
+  call_in_credits();
+  return granted_ - returned_credits() < options_.queue_limit;
+}
+
+BULKHEAD_DECL wait_key scheduler::reserve(submit_op& op) {
+  op.line.where = &this_shard();
+  std::lock_guard lock(mutex_);
+  op.key = keys_.insert(op);
+  return op.key;
+}
+
+BULKHEAD_DECL void scheduler::unreserve(submit_op& op) noexcept {
+  std::lock_guard lock(mutex_);
+  forget(op);
+}
+
+/// Under the mutex: the operation is not to be found any more.
+BULKHEAD_DECL void scheduler::forget(submit_op& op) noexcept { keys_.erase(op.key); }
+
+BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
+  error_code ec;
+  bool call = false;
+  {
+    std::lock_guard lock(mutex_);
+    ++submitted_;
+    if (closed_.load(std::memory_order_relaxed)) {
+      ec = errc::closed;
+    } else if (line_.empty() && has_room() && push_from_line(op.line)) {
+      call = true;
+    } else if (line_.size() - blocked_ < options_.waiter_limit) {
+      op.now = submit_op::state::waiting;
+      call = join_line(op.line);
+    } else {
+      ec = errc::queue_full;
+    }
+    if (ec) {
+      ++rejected_;
+      forget(op);
+      departing_.begin();
+    }
+  }
+  if (ec) {
+    op.abort(ec);
+    departing_.end(mutex_);
+    complete_drains_if_done();
+  }
+  if (call) published();
+}
+
+/// Takes the operation `key` out before it has started. If it has, returns its stop source.
+BULKHEAD_DECL submit_op* scheduler::take(wait_key key, std::stop_source& running) noexcept {
+  bool call = false;
+  submit_op* op;
+  cell* left = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    op = keys_.find(key);
+    if (!op || op->now == submit_op::state::reserved) return nullptr;
+    if (op->now == submit_op::state::waiting) {
+      line_.erase(op->line);
+    } else if (op->place->take(op->full)) {
+      left = op->place;
+      ++withdrawn_;
+    } else {
+      running = op->stop;
+      return nullptr;
+    }
+    forget(*op);
+    departing_.begin();
+    ++cancelled_;
+    call = admit_from_line();
+  }
+  if (left) run_queue::leave(segment::of(*left), 1);
+  if (call) published();
+  return op;
+}
+
+BULKHEAD_DECL void scheduler::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
+  std::stop_source running(std::nostopstate);
+  if (submit_op* op = take(key, running)) {
+    op->abort(boost::asio::error::operation_aborted);
+    departing_.end(mutex_);
+    complete_drains_if_done();
+  }
+  running.request_stop();
+}
+
+/// The context of a foreign handler shuts down. A function that runs for it is asked to stop and
+/// waited for; then its handler goes, in time, uninvoked.
+BULKHEAD_DECL void scheduler::on_context_shutdown(wait_key key) noexcept {
+  std::stop_source running(std::nostopstate);
+  submit_op* op = take(key, running);
+  if (op) {
+    departing_.end(mutex_);
+  } else {
+    {
+      std::lock_guard lock(mutex_);
+      op = keys_.find(key);
+      if (op) op->orphaned = true;
+    }
+    if (op && op == current_op()) {
+      std::fputs("bulkhead: the context of a handler must not be destroyed by the function that it "
+                 "waits for\n",
+                 stderr);
+      std::terminate();
+    }
+    running.request_stop();
+    std::unique_lock lock(mutex_);
+    if (op) orphaned_.wait(lock, [&] { return !keys_.find(key); });
+    departing_.wait(lock);
+  }
+  if (op) op->discard();
+  complete_drains_if_done();
+}
+
+} // namespace bulkhead::detail
+
+#endif

@@ -1,0 +1,543 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_SCHEDULER_WORKERS_IPP
+#define BULKHEAD_IMPL_SCHEDULER_WORKERS_IPP
+
+// What a worker does, and where and for how long it sleeps.
+
+#include <bulkhead/detail/run/scheduler.hpp>
+
+#include <boost/asio/post.hpp>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include <pthread.h>
+
+namespace bulkhead::detail {
+
+// --- workers ---
+
+BULKHEAD_DECL void scheduler::name_this_thread(std::size_t index) {
+  std::string number = "/"; // and no operator+: g++ 12 warns of it at -O3, falsely
+  number += std::to_string(index);
+  constexpr std::size_t longest_name = 15; // of a thread, in Linux
+  const std::string name = options_.name.empty() ? "pool" : options_.name;
+  ::pthread_setname_np(::pthread_self(),
+                       (name.substr(0, longest_name - number.size()) + number).c_str());
+}
+
+BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
+  const bool attached = w.attached;
+  if (!attached) name_this_thread(w.index);
+  worker* const outer = std::exchange(current(), &w);
+  call_hook(options_.on_worker_start, w.index);
+  const bool counted = host_work_loop(w);
+  call_hook(options_.on_worker_stop, w.index);
+  current() = outer;
+  // An attached thread is not joined, and must not touch the scheduler once nobody is left.
+  if (attached) w.in_use.store(false, std::memory_order_release);
+  if (counted) worker_has_ended();
+  if (!attached) w.in_use.store(false, std::memory_order_release);
+}
+
+BULKHEAD_DECL void scheduler::call_hook(const std::function<void(std::size_t)>& hook,
+                                        std::size_t index) noexcept {
+  try {
+    if (hook) hook(index);
+  } catch (...) {
+    report_exception(std::current_exception());
+  }
+}
+
+/// Works inside a handler of some io_context: there Asio keeps memory for the frames of coroutines
+/// and for operations, which elsewhere comes from the heap each time.
+BULKHEAD_DECL bool scheduler::host_work_loop(worker& w) noexcept {
+  std::optional<bool> result;
+  try {
+    boost::asio::io_context host(1);
+    boost::asio::post(host.get_executor(), [&] { result = work_loop(w); });
+    host.run_one();
+  } catch (...) { // no memory for that, so let it come from the heap
+  }
+  return result ? *result : work_loop(w);
+}
+
+/// False if the worker is to leave and is counted no more.
+BULKHEAD_DECL bool scheduler::work_loop(worker& w) noexcept {
+  for (;;) {
+    if (signals_.load(std::memory_order_relaxed) != 0) {
+      const verdict v = heed_signals(w);
+      if (v != verdict::go_on) return v == verdict::end;
+    }
+    if (!w.range.empty() || (!w.searching && refill(w)))
+      run_range(w);
+    else if (!idle(w))
+      return false;
+  }
+}
+
+BULKHEAD_DECL scheduler::verdict scheduler::heed_signals(worker& w) noexcept {
+  end_search(w);
+  for (;;) {
+    const unsigned s = signals_.load(std::memory_order_seq_cst);
+    if (s & exit) return verdict::end;
+    if (s & paused) {
+      std::unique_lock lock(parking_.mutex());
+      resumed_.wait(lock, [this] {
+        const unsigned now = signals_.load(std::memory_order_relaxed);
+        return !(now & paused) || (now & exit);
+      });
+      continue;
+    }
+    if ((s & surplus) && w.range.empty() && retire(w)) return verdict::retired;
+    return verdict::go_on;
+  }
+}
+
+/// Whether this worker is one too many. It is not counted any more then.
+BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
+  count_left(w);
+  {
+    std::lock_guard lock(parking_.mutex());
+    const bool leaves = live_ > threads() && !w.attached;
+    if (leaves) --live_;
+    if (live_ <= threads()) signals_.fetch_and(~surplus);
+    if (!leaves) return false;
+  }
+  // Others find what it leaves in its queue.
+  if (wants_hands() && any_work(nullptr)) get_hands();
+  return true;
+}
+
+/// Claims something to run. External and local work take turns, so that neither starves, and now
+/// and then it is work that was left with somebody else, or I/O.
+BULKHEAD_DECL bool scheduler::refill(worker& w) noexcept {
+  if (options_.lifo && w.newest_run++ != batch) {
+    const cell_range r = w.recent.pop();
+    if (!r.empty()) {
+      start_range(w, r, true);
+      return true;
+    }
+  }
+  w.newest_run = 0;
+  const unsigned turn = ++w.turn;
+  if (turn % turns_between_polls == 0 && !reactor_taken_.load(std::memory_order_relaxed)) poll();
+  if (turn % turns_between_robberies == 0 && rob(w, 1)) return true;
+  if (turn % 2 == 0) return claim_local(w) || claim_from_shards(w);
+  return claim_from_shards(w) || claim_local(w);
+}
+
+BULKHEAD_DECL bool scheduler::claim_local(worker& w) noexcept {
+  return claim_from(w, w.local, options_.lifo ? 1 : batch);
+}
+
+BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q, unsigned most) noexcept {
+  const cell_range r = q.claim(most, threads() > 1);
+  if (r.empty()) return false;
+  start_range(w, r, &q == &w.local);
+  return true;
+}
+
+BULKHEAD_DECL bool scheduler::claim_from_shards(worker& w) noexcept {
+  for (std::size_t i = 0; i <= shard_mask_; ++i)
+    if (claim_from(w, shards_[w.shard++ & shard_mask_]->queue, batch)) return true;
+  return false;
+}
+
+/// Takes work from one of the next `most` other workers: from its own queue, or of what it has
+/// claimed. Those that have ended may have left some, too.
+BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
+  worker* const last = w.victim;
+  do {
+    worker* next = w.victim->next.load(std::memory_order_acquire);
+    worker& v = *(w.victim = next ? next : first_worker_);
+    if (&v == &w) continue;
+    if (claim_from(w, v.local, batch)) return true;
+    cell_range r = v.claimed.get();
+    while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
+    if (!r.empty()) {
+      r.end = r.begin + (r.end - r.begin + 1) / 2;
+      start_range(w, r, false);
+      return true;
+    }
+    --most;
+  } while (most != 0 && w.victim != last);
+  return false;
+}
+
+BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool local) noexcept {
+  count_left(w);
+  w.unannounced = 0;
+  w.range = r;
+  w.claimed.set(r);
+  // Others may help with the rest; but what a worker has posted itself is most likely small.
+  if (!wants_hands()) return;
+  if (local && r.end - r.begin < batch && parking_.sleeping() != 0)
+    ask_for_watch();
+  else if (any_work(&w))
+    get_hands();
+}
+
+/// Counts the functions that have left the segment of the range.
+BULKHEAD_DECL void scheduler::count_left(worker& w) noexcept {
+  if (w.left != 0) run_queue::leave(*w.range.where, std::exchange(w.left, 0));
+}
+
+BULKHEAD_DECL void scheduler::run_range(worker& w) noexcept {
+  cell_range r = w.range;
+  while (!r.empty() && !(signals_.load(std::memory_order_relaxed) & (exit | paused))) {
+    cell& c = r.where->cells[r.begin++];
+    w.claimed.set_begin(r);
+    if (!c.take(r.full)) continue;
+    ++w.left;
+    run(w, c);
+  }
+  w.range = r;
+  count_end(w);
+}
+
+BULKHEAD_DECL void scheduler::run(worker& w, cell& c) noexcept {
+  const work what = c.what();
+  if (what == work::continuation) {
+    count_end(w);
+    run_function(c);
+    return;
+  }
+  w.submissions.start(); // and the end of the last one
+  if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
+  if (std::exchange(w.ends, false) && closed_.load(std::memory_order_seq_cst))
+    complete_drains_if_done();
+  if (what == work::async_submission) return run_async(w, c.op());
+  if (!run_function(c)) w.failed.add();
+  w.ends = true;
+}
+
+/// False if the function has thrown.
+BULKHEAD_DECL bool scheduler::run_function(cell& c) noexcept {
+  try {
+    c.run(stop_);
+    return true;
+  } catch (...) {
+    report_exception(std::current_exception());
+    return false;
+  }
+}
+
+/// The end of a submission is counted with the start of the next, or here if none follows.
+BULKHEAD_DECL void scheduler::count_end(worker& w) noexcept {
+  if (!std::exchange(w.ends, false)) return;
+  w.submissions.end();
+  if (closed_.load(std::memory_order_seq_cst)) complete_drains_if_done();
+}
+
+BULKHEAD_DECL void scheduler::run_async(worker& w, submit_op& op) noexcept {
+  bool ok;
+  {
+    auto forward = [&op] { op.stop.request_stop(); };
+    std::stop_callback<decltype(forward)> on_stop(stop_.get_token(), forward);
+    submit_op* const outer = std::exchange(current_op(), &op);
+    ok = op.run();
+    current_op() = outer;
+  }
+  bool orphaned;
+  bool discard;
+  {
+    std::lock_guard lock(mutex_);
+    forget(op);
+    orphaned = op.orphaned;
+    if (orphaned) orphaned_.notify_all();
+    discard = !orphaned && stopped_ && op.home() == &io_;
+    if (!orphaned && !discard) departing_.begin();
+    if (!ok) w.failed.add();
+    w.submissions.end();
+  }
+  if (orphaned) return complete_drains_if_done();
+  if (discard) {
+    op.discard();
+  } else {
+    // First the handler, then the drain that waits for it: who stops a context when the drain is
+    // done must find this completion posted there.
+    op.finish();
+    departing_.end(mutex_);
+  }
+  if (closed_.load(std::memory_order_seq_cst)) complete_drains_if_done();
+}
+
+// --- workers without work ---
+
+/// False if the worker has been idle for so long that it is to leave; it is counted no more then.
+BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
+  count_left(w);
+  if (!w.searching) w.searching = parking_.begin_search();
+  if (w.searching && search(w)) return true;
+  return sleep(w);
+}
+
+/// Looks for work for a while, alone. False if there was none; the worker still searches then.
+BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
+  const unsigned turns = w.patience.next();
+  for (unsigned turn = 0;; ++turn) {
+    if (signals_.load(std::memory_order_relaxed) != 0) return true;
+    if (claim_local(w) || claim_from_shards(w) || rob(w, all_workers)) {
+      w.patience.found_after(turn);
+      end_search(w);
+      return true;
+    }
+    if (turn == turns) break;
+    if ((w.io_hot || turn % 16 == 0) && !reactor_taken_.load(std::memory_order_relaxed)) {
+      // What it finds there may take long, so somebody else may search meanwhile.
+      end_search(w);
+      if (poll() != 0) {
+        w.patience.found_after(turn);
+        w.io_hot = true;
+        return true;
+      }
+      w.searching = parking_.begin_search();
+      if (!w.searching) return false;
+    }
+    if (turn % turns_between_yields == 0) std::this_thread::yield();
+  }
+  w.patience.found_nothing();
+  w.io_hot = false;
+  return false;
+}
+
+BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
+  if (!std::exchange(w.searching, false)) return;
+  parking_.end_search();
+  if (wants_hands() && any_work(&w)) get_hands();
+}
+
+/// Sleeps until there is work. False as in idle().
+BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
+  {
+    std::lock_guard lock(parking_.mutex());
+    parking_.lie_down(w, std::exchange(w.searching, false));
+    take_reactor_if_free(w);
+  }
+  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
+  const bool stays = !may_sleep() || sleep_until_called(w);
+  get_up(w);
+  return stays;
+}
+
+/// Under the parking's mutex.
+BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
+  if (reactor_) return;
+  reactor_ = &w;
+  reactor_taken_.store(true, std::memory_order_relaxed);
+  w.at_reactor = true;
+}
+
+BULKHEAD_DECL bool scheduler::may_sleep() noexcept {
+  return signals_.load(std::memory_order_seq_cst) == 0 && !any_work(nullptr);
+}
+
+/// False if that took too long, and the worker is to leave.
+BULKHEAD_DECL bool scheduler::sleep_until_called(worker& w) noexcept {
+  watch_period period;
+  std::unique_lock lock(parking_.mutex());
+  const auto done = [&] { return !w.listed || signals_.load(std::memory_order_relaxed) != 0; };
+  while (!done()) {
+    const bool watches = w.watches;
+    const auto duration = watches ? period.next() : never_expires;
+    bool woken;
+    if (w.at_reactor) {
+      lock.unlock();
+      woken = sleep_at_reactor(w, duration);
+      if (!std::exchange(w.in_reactor, false)) return true; // it has run something, and left
+      lock.lock();
+    } else {
+      woken = wait_for(w.wake, lock, std::min(duration, options_.idle_expiry),
+                       [&] { return done() || w.watches != watches; });
+    }
+    if (woken) continue;
+    if (!watches) {
+      if (expire(w)) return false;
+      continue;
+    }
+    do {
+      lock.unlock();
+      if (!may_sleep()) return true;
+      lock.lock();
+    } while (w.listed && ends_watch(w, period)); // the last look comes after the end
+  }
+  return true;
+}
+
+/// Under the parking's mutex: leaves a pool that has more workers than it needs.
+BULKHEAD_DECL bool scheduler::expire(worker& w) noexcept {
+  if (w.attached || w.at_reactor || live_ <= min_threads_.load(std::memory_order_relaxed))
+    return false;
+  parking_.get_up(w);
+  --live_;
+  can_grow_.store(true, std::memory_order_relaxed);
+  expired_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+/// False if `duration` went by with nothing to run.
+BULKHEAD_DECL bool scheduler::sleep_at_reactor(worker& w,
+                                               std::chrono::nanoseconds duration) noexcept {
+  w.in_reactor = true;
+  bool ran = true;
+  try {
+    ran = (duration == never_expires ? io_.run_one() : io_.run_one_for(duration)) != 0;
+  } catch (...) {
+    report_exception(std::current_exception());
+  }
+  restart_io();
+  return ran;
+}
+
+/// Under the parking's mutex: the worker has watched for a while and has found nothing to do.
+/// Says whether it is to watch no more.
+BULKHEAD_DECL bool scheduler::ends_watch(worker& w, watch_period& period) noexcept {
+  if (!w.watches) return false;
+  if (deferred_.exchange(false, std::memory_order_relaxed)) period.restart_quiet();
+  // If nobody has looked at I/O for a whole period, nobody may do so soon.
+  const unsigned polls = polls_.load(std::memory_order_relaxed);
+  if (std::exchange(w.polls_seen, polls) == polls) take_reactor_if_free(w);
+  if (!period.is_over() || !reactor_) return false;
+  w.watches = false;
+  parking_.set_watched(false);
+  return true;
+}
+
+/// A worker that slept is awake. It may have been called before it slept.
+BULKHEAD_DECL void scheduler::get_up(worker& w) noexcept {
+  std::unique_lock lock(parking_.mutex());
+  parking_.get_up(w);
+  if (std::exchange(w.called, false)) w.searching = !w.at_reactor;
+  const bool watched = std::exchange(w.watches, false);
+  if (watched) parking_.set_watched(false);
+  const bool reactor = std::exchange(w.at_reactor, false);
+  if (reactor) {
+    reactor_ = nullptr;
+    reactor_taken_.store(false, std::memory_order_relaxed);
+  }
+  lock.unlock();
+  if (reactor) ask_for_watch();
+}
+
+/// The worker that slept at the reactor runs a function of the user's.
+BULKHEAD_DECL void scheduler::leave_reactor(worker& w) noexcept {
+  w.in_reactor = false;
+  get_up(w);
+}
+
+/// What follows may be left undone for a while, so somebody who sleeps shall look after it.
+BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
+  if (!deferred_.load(std::memory_order_relaxed)) deferred_.store(true, std::memory_order_relaxed);
+  if (parking_.watched() || parking_.sleeping() == 0) return;
+  std::unique_lock lock(parking_.mutex());
+  if (parking_.watched()) return;
+  sleeper* s = parking_.next();
+  if (!s) return;
+  s->watches = true;
+  parking_.set_watched(true);
+  const bool at_reactor = s->at_reactor;
+  lock.unlock();
+  if (at_reactor)
+    interrupt_reactor();
+  else
+    s->wake.notify_one();
+}
+
+/// Whether a function can be found anywhere that nobody has taken; `self` is going to take the first
+/// of its own claim.
+BULKHEAD_DECL bool scheduler::any_work(const worker* self) noexcept {
+  for (auto& s : shards_) {
+    std::lock_guard lock(s->mutex); // see cell::publish_under_lock()
+    if (s->queue.has_work()) return true;
+  }
+  for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
+    if (v->local.has_work()) return true;
+    const cell_range r = v->claimed.get();
+    for (unsigned i = r.begin + (v == self); i < r.end; ++i)
+      if (r.where->cells[i].load_ordered() == r.full) return true;
+  }
+  return false;
+}
+
+/// Runs what is ready in the io_context. Says how much that was.
+BULKHEAD_DECL std::size_t scheduler::poll() noexcept {
+  std::size_t n = 0;
+  try {
+    while (n != polled_at_most && io_.poll_one() != 0) ++n;
+  } catch (...) {
+    ++n;
+    report_exception(std::current_exception());
+  }
+  restart_io();
+  polls_.fetch_add(1, std::memory_order_relaxed);
+  if (n != 0 && parking_.sleeping() != 0) ask_for_watch();
+  return n;
+}
+
+/// The base class's stop() is not ours.
+BULKHEAD_DECL void scheduler::restart_io() noexcept {
+  if (!io_.stopped()) return;
+  std::lock_guard lock(parking_.mutex());
+  if (!(signals_.load(std::memory_order_relaxed) & exit)) io_.restart();
+}
+
+BULKHEAD_DECL void scheduler::call_somebody() noexcept {
+  std::unique_lock lock(parking_.mutex());
+  if (!parking_.wants_call()) return;
+  sleeper* s = parking_.call();
+  if (!s) return;
+  const bool at_reactor = s->at_reactor;
+  lock.unlock(); // first: who wakes up needs it
+  if (at_reactor)
+    call_at_reactor(static_cast<worker&>(*s));
+  else
+    s->wake.notify_one();
+}
+
+/// Posts a function that does nothing. If another worker runs it, because it polls, the one that
+/// was called sleeps on, and stands in the list again.
+BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
+  try {
+    boost::asio::post(io_.get_executor(), [this, &w] {
+      if (current() == &w) return;
+      {
+        std::lock_guard lock(parking_.mutex());
+        if (reactor_ != &w || !w.called) return;
+        parking_.recall(w);
+      }
+      if (wants_hands() && any_work(nullptr)) get_hands();
+    });
+  } catch (...) {
+    io_.stop(); // no memory for that: all wake up, and restart the io_context
+  }
+}
+
+/// Who sleeps there looks at what it is asked for.
+BULKHEAD_DECL void scheduler::interrupt_reactor() noexcept {
+  try {
+    boost::asio::post(io_.get_executor(), [] {});
+  } catch (...) {
+    io_.stop();
+  }
+}
+
+/// Under the parking's mutex: all that sleep look at signals_.
+BULKHEAD_DECL void scheduler::wake_all() noexcept {
+  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+    w->wake.notify_one();
+  resumed_.notify_all();
+  io_.stop();
+}
+
+} // namespace bulkhead::detail
+
+#endif
