@@ -260,7 +260,7 @@ void wait_until_asleep(pool& p) {
 
 BOOST_AUTO_TEST_CASE(each_of_many_functions_from_inside_gets_a_sleeping_worker) {
   for (std::size_t threads : {2u, 3u, 5u})
-    for (int round = 0; round != test::scaled(200); ++round) {
+    for (int round = 0; round != test::scaled(60); ++round) {
       pool p(with(threads));
       if (round % 2) wait_until_asleep(p);
       auto together = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(threads));
@@ -275,7 +275,7 @@ BOOST_AUTO_TEST_CASE(each_of_many_functions_from_inside_gets_a_sleeping_worker) 
 
 BOOST_AUTO_TEST_CASE(each_of_many_submissions_gets_a_sleeping_worker) {
   for (std::size_t threads : {2u, 3u, 5u})
-    for (int round = 0; round != test::scaled(200); ++round) {
+    for (int round = 0; round != test::scaled(60); ++round) {
       pool p(with(threads));
       if (round % 2) wait_until_asleep(p);
       auto together = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(threads));
@@ -286,7 +286,7 @@ BOOST_AUTO_TEST_CASE(each_of_many_submissions_gets_a_sleeping_worker) {
 }
 
 BOOST_AUTO_TEST_CASE(a_sleeping_worker_takes_io_over_from_one_that_blocks) {
-  for (int round = 0; round != test::scaled(200); ++round) {
+  for (int round = 0; round != test::scaled(60); ++round) {
     pool p(with(2));
     if (round % 2) wait_until_asleep(p);
     test::gate second;
@@ -299,7 +299,7 @@ BOOST_AUTO_TEST_CASE(a_sleeping_worker_takes_io_over_from_one_that_blocks) {
 }
 
 BOOST_AUTO_TEST_CASE(a_handler_that_bypasses_the_pool_may_block_for_its_work) {
-  for (int round = 0; round != test::scaled(200); ++round) {
+  for (int round = 0; round != test::scaled(60); ++round) {
     pool p(with(2));
     if (round % 2) wait_until_asleep(p);
     test::gate ran;
