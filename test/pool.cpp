@@ -2014,6 +2014,7 @@ BOOST_AUTO_TEST_CASE(the_allocator_property_is_kept_and_used) {
 
 BOOST_AUTO_TEST_CASE(conversion_to_any_io_executor_does_not_allocate) {
   pool p(1);
+  wait_until([&] { return p.stats().idle == 1; }); // its worker allocates as it begins
   const auto ex = p.get_executor();
   const auto tracked = asio::require(ex, execution::outstanding_work.tracked);
   const auto before = test::global_memory.allocations.load();
