@@ -424,8 +424,9 @@ BULKHEAD_DECL void scheduler::get_up(worker& w) noexcept {
     reactor_ = nullptr;
     reactor_taken_.store(false, std::memory_order_relaxed);
   }
+  const bool unattended = (reactor || watched) && !reactor_;
   lock.unlock();
-  if (reactor) ask_for_watch();
+  if (unattended) ask_for_watch();
 }
 
 /// The worker that slept at the reactor runs a function of the user's.
@@ -447,7 +448,7 @@ BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
   const bool at_reactor = s->at_reactor;
   lock.unlock();
   if (at_reactor)
-    interrupt_reactor();
+    interrupt_reactor(static_cast<worker&>(*s));
   else
     s->wake.notify_one();
 }
@@ -521,10 +522,18 @@ BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
   }
 }
 
-/// Who sleeps there looks at what it is asked for.
-BULKHEAD_DECL void scheduler::interrupt_reactor() noexcept {
+/// Lets `w`, which sleeps there, look at what it is asked for. If another worker runs the function,
+/// because it polls, it is posted again.
+BULKHEAD_DECL void scheduler::interrupt_reactor(worker& w) noexcept {
   try {
-    boost::asio::post(io_.get_executor(), [] {});
+    boost::asio::post(io_.get_executor(), [this, &w] {
+      if (current() == &w) return;
+      {
+        std::lock_guard lock(parking_.mutex());
+        if (reactor_ != &w || !w.watches) return;
+      }
+      interrupt_reactor(w);
+    });
   } catch (...) {
     io_.stop();
   }

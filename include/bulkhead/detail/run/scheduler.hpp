@@ -556,7 +556,7 @@ private:
   bool sleep_at_reactor(worker& w, std::chrono::nanoseconds duration) noexcept;
   bool ends_watch(worker& w, watch_period& period) noexcept;
   void ask_for_watch() noexcept;
-  void interrupt_reactor() noexcept;
+  void interrupt_reactor(worker& w) noexcept;
   void get_up(worker& w) noexcept;
   void leave_reactor(worker& w) noexcept;
   bool any_work(const worker* self) noexcept;
