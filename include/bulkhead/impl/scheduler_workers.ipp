@@ -377,9 +377,9 @@ BULKHEAD_DECL bool scheduler::sleep_until_called(worker& w) noexcept {
 BULKHEAD_DECL bool scheduler::expire(worker& w) noexcept {
   if (w.attached || w.at_reactor || live_ <= min_threads_.load(std::memory_order_relaxed))
     return false;
+  can_grow_.store(true); // first: who finds nobody to call any more is to see this
   parking_.get_up(w);
   --live_;
-  can_grow_.store(true, std::memory_order_relaxed);
   expired_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
