@@ -48,6 +48,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <set>
 #include <stdexcept>
 #include <stop_token>
@@ -428,6 +429,26 @@ BOOST_AUTO_TEST_CASE(submit_blocks_until_there_is_room) {
   blocked.join();
   p.join();
   BOOST_TEST(ran.value() == 1);
+  BOOST_TEST(balanced(p.stats()));
+}
+
+BOOST_AUTO_TEST_CASE(blocked_submits_return_when_they_are_admitted_though_the_queue_stays_full) {
+  constexpr int limit = 64, threads = 8;
+  pool p(small(1, limit));
+  std::counting_semaphore<> go(0);
+  auto task = [&] { go.acquire(); };
+  for (int i = 0; i != limit; ++i) p.submit(task);
+  wait_until([&] { return p.stats().running == 1; });
+  p.submit(task);
+  std::vector<std::thread> blocked;
+  for (int i = 0; i != threads; ++i) blocked.emplace_back([&] { p.submit(task); });
+  wait_until([&] { return p.stats().waiting == threads; });
+  go.release(threads);
+  for (auto& t : blocked) t.join();
+  BOOST_TEST(p.stats().queued == std::size_t(limit));
+  go.release(limit + 1);
+  p.join();
+  BOOST_TEST(p.stats().completed == std::uint64_t(limit + threads + 1));
   BOOST_TEST(balanced(p.stats()));
 }
 

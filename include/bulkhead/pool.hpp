@@ -166,6 +166,8 @@ public:
   /// Submits `f`; when the queue is full, does as `policy` says.
   ///
   /// A blocked call stands in one line with waiting async_submit calls, first come, first served.
+  /// It returns when `f` is queued; but a thread that has fallen asleep, and is to be woken before a
+  /// quarter of the queue is free, may sleep on until it has slept for a millisecond.
   /// On throwing `closed` or `would_deadlock` at once, and `queue_full`, `f` is untouched.
   ///
   /// Errors (system_error)  closed          close() or stop() was called, also while waiting

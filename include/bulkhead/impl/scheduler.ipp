@@ -269,7 +269,7 @@ BULKHEAD_DECL void scheduler::end_line(ops& refused) noexcept {
       --blocked_;
       const bool asleep = l.blocked->asleep;
       l.blocked->now = blocked_submitter::state::refused;
-      if (asleep) l.blocked->changed.notify_one();
+      if (asleep) call(*l.blocked);
     }
   }
   has_line_.store(false, std::memory_order_seq_cst);

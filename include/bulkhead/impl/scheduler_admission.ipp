@@ -138,8 +138,15 @@ BULKHEAD_DECL void scheduler::stand_in_line(blocked_submitter& self) {
     std::this_thread::yield();
   if (self.now == state::waiting) {
     std::unique_lock lock(mutex_);
-    self.asleep = true;
-    self.changed.wait(lock, [&] { return self.now != state::waiting; });
+    self.asleep = self.now == state::waiting;
+    const auto called = [&] { return self.called || !self.asleep; };
+    if (!self.changed.wait_for(lock, longest_rest, called)) {
+      self.patient = false;
+      if (self.now == state::admitted)
+        resting_.erase(self.line);
+      else
+        self.changed.wait(lock, called);
+    }
   }
   if (self.now == state::admitted) return;
   self.function->destroy(&self.node);
@@ -218,10 +225,39 @@ BULKHEAD_DECL bool scheduler::push_from_line(in_line& l) noexcept {
     // The submitter is gone as soon as it sees its new state, unless it sleeps: then it needs the
     // mutex first.
     const bool asleep = b->asleep;
+    const bool rests = asleep && b->patient && !has_room_for_many();
     b->now = blocked_submitter::state::admitted;
-    if (asleep) b->changed.notify_one();
+    if (rests) {
+      resting_.push_back(l);
+      has_resting_.store(true, std::memory_order_relaxed);
+    } else if (asleep) {
+      call(*b);
+    }
   }
   return true;
+}
+
+/// Under the mutex: wakes a thread that sleeps in submit().
+BULKHEAD_DECL void scheduler::call(blocked_submitter& b) noexcept {
+  b.called = true;
+  b.changed.notify_one();
+}
+
+/// Under the mutex: whether so much of the queue is free that it is worth a thread's waking.
+BULKHEAD_DECL bool scheduler::has_room_for_many() const noexcept {
+  const auto taken = static_cast<std::size_t>(granted_ - returned_credits());
+  return taken <= options_.queue_limit - options_.queue_limit / 4;
+}
+
+/// To wake a thread costs a worker more than many functions, and if a submitter were woken for each
+/// place that becomes free, it would cost so much for each. So one that sleeps when it is admitted
+/// sleeps on until a quarter of the queue is free, or no worker has anything else to do, or a
+/// millisecond has gone by since it lay down.
+BULKHEAD_DECL void scheduler::call_resting(bool in_any_case) noexcept {
+  std::lock_guard lock(mutex_);
+  if (!resting_.empty() && (in_any_case || has_room_for_many()))
+    call(*resting_.pop_front().blocked);
+  if (resting_.empty()) has_resting_.store(false, std::memory_order_relaxed);
 }
 
 /// A place has become free.

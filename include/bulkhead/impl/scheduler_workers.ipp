@@ -178,6 +178,7 @@ BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool l
   w.unannounced = 0;
   w.range = r;
   w.claimed.set(r);
+  if (!local && has_resting_.load(std::memory_order_relaxed)) call_resting(false);
   // Others may help with the rest; but what a worker has posted itself is most likely small.
   if (!wants_hands()) return;
   if (local && r.end - r.begin < batch && parking_.sleeping() != 0)
@@ -276,6 +277,7 @@ BULKHEAD_DECL void scheduler::run_async(worker& w, submit_op& op) noexcept {
 /// False if the worker has been idle for so long that it is to leave; it is counted no more then.
 BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
   count_left(w);
+  if (has_resting_.load(std::memory_order_relaxed)) call_resting(true);
   if (!w.searching) w.searching = parking_.begin_search();
   if (w.searching && search(w)) return true;
   return sleep(w);

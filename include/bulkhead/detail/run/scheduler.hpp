@@ -95,7 +95,8 @@ protected:
   ~submit_op() = default;
 };
 
-/// A thread that waits for room in submit(), and its function, in a node.
+/// A thread that waits for room in submit(), and its function, in a node. What follows `now` is
+/// guarded by the scheduler's mutex.
 struct blocked_submitter {
   enum class state : unsigned char { waiting, admitted, refused };
 
@@ -103,7 +104,9 @@ struct blocked_submitter {
   const stored_function* function = nullptr;
   void* node = nullptr;
   std::atomic<state> now{state::waiting};
-  bool asleep = false; // guarded by the scheduler's mutex
+  bool asleep = false;
+  bool called = false;
+  bool patient = true; // may sleep on although it is admitted
   std::condition_variable changed;
 };
 
@@ -281,7 +284,8 @@ private:
   static constexpr std::size_t all_workers = std::size_t(-1);
   static constexpr unsigned turns_between_yields = 4;
   static constexpr unsigned polled_at_most = 16;
-  static constexpr unsigned yields_in_line = 64;
+  static constexpr unsigned yields_in_line = 4;
+  static constexpr std::chrono::milliseconds longest_rest{1};
 
   // Bits of signals_.
   static constexpr unsigned exit = 1; // stop(), or join() has found the end
@@ -499,6 +503,9 @@ private:
   bool join_line(in_line& l) noexcept;
   bool admit_from_line() noexcept;
   bool push_from_line(in_line& l) noexcept;
+  void call(blocked_submitter& b) noexcept;
+  bool has_room_for_many() const noexcept;
+  void call_resting(bool in_any_case) noexcept;
   void let_line_move() noexcept;
   void begin_running_here();
   void end_running_here(bool ok) noexcept;
@@ -601,6 +608,7 @@ private:
   alignas(64) std::atomic<unsigned> signals_{0};
   std::atomic<bool> closed_{false};   // set under mutex_
   std::atomic<bool> has_line_{false}; // set under mutex_
+  std::atomic<bool> has_resting_{false}; // set under mutex_
   std::atomic<bool> joining_{false};
   std::atomic<bool> can_grow_{false};
   std::atomic<std::size_t> threads_;
@@ -617,6 +625,7 @@ private:
   alignas(64) mutable std::mutex mutex_;
   intrusive_list<in_line> line_; // submissions waiting for room, in order of arrival
   std::size_t blocked_ = 0;      // threads in line_
+  intrusive_list<in_line> resting_; // threads that were admitted and sleep on
   key_table<submit_op> keys_;
   departures departing_;        // operations that are in no list any more and not posted yet
   std::uint64_t granted_ = 0;   // credits ever given out
