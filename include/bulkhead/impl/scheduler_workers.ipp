@@ -305,7 +305,7 @@ BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
       w.searching = parking_.begin_search();
       if (!w.searching) return false;
     }
-    if (turn % turns_between_yields == 0) std::this_thread::yield();
+    if (turn >= turns_before_yield && turn % turns_between_yields == 0) std::this_thread::yield();
   }
   w.patience.found_nothing();
   w.io_hot = false;
@@ -459,7 +459,7 @@ BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
 /// of its own claim.
 BULKHEAD_DECL bool scheduler::any_work(const worker* self) noexcept {
   for (auto& s : shards_) {
-    std::lock_guard lock(s->mutex); // see cell::publish_under_lock()
+    s->mutex.synchronize(); // see cell::publish_under_lock()
     if (s->queue.has_work()) return true;
   }
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {

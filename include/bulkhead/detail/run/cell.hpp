@@ -151,8 +151,8 @@ public:
     state_.store(state_.load(std::memory_order_relaxed) + 1, std::memory_order_seq_cst);
   }
 
-  /// The same under a lock that whoever looks for work before he sleeps takes as well: the lock
-  /// brings about what publish() pays for.
+  /// The same under a spin_lock with which whoever looks for work before he sleeps synchronizes: the
+  /// lock brings about what publish() pays for.
   void publish_under_lock() noexcept {
     state_.store(state_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   }

@@ -76,7 +76,7 @@ public:
 
   /// All its cells are empty, and no queue holds it.
   void release(segment& s) noexcept {
-    s.empty.store(s.empty.load(std::memory_order_relaxed) + 2, std::memory_order_relaxed);
+    s.empty.store(s.empty.load(std::memory_order_relaxed) + 2, std::memory_order_release);
     s.done.store(0, std::memory_order_relaxed);
     s.queue.store(nullptr, std::memory_order_relaxed);
     s.next.store(nullptr, std::memory_order_relaxed);
@@ -185,7 +185,17 @@ public:
   }
 
   /// Whether a function stands at the head. What was published before this call is seen.
+  ///
+  /// An empty queue shows without the lock: its first cell has not been filled, and the head has not
+  /// moved meanwhile. If it has, by whole laps even, then whoever moved it has claimed what was
+  /// there, and looks for more himself.
   bool has_work() noexcept {
+    const segment* first = head_.load(std::memory_order_acquire);
+    const unsigned i = next_.load(std::memory_order_relaxed);
+    if (i < segment::size &&
+        first->cells[i].load_ordered() == first->empty.load(std::memory_order_acquire) &&
+        first == head_.load(std::memory_order_relaxed))
+      return false;
     std::lock_guard lock(consumers_);
     skip_empty();
     segment* s = head_.load(std::memory_order_relaxed);

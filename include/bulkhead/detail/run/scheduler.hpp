@@ -282,6 +282,7 @@ private:
   static constexpr unsigned turns_between_polls = 4; // claims between two looks at I/O
   static constexpr unsigned turns_between_robberies = 16;
   static constexpr std::size_t all_workers = std::size_t(-1);
+  static constexpr unsigned turns_before_yield = 8; // a yield takes longer than an answer
   static constexpr unsigned turns_between_yields = 4;
   static constexpr unsigned polled_at_most = 16;
   static constexpr unsigned yields_in_line = 4;

@@ -20,12 +20,20 @@ namespace bulkhead::detail {
 class spin_lock {
 public:
   void lock() noexcept {
-    while (taken_.exchange(true, std::memory_order_acquire))
+    while (taken_.exchange(true, std::memory_order_seq_cst))
       for (int turns = 0; taken_.load(std::memory_order_relaxed); ++turns)
         if (turns > turns_before_yield) std::this_thread::yield();
   }
 
   void unlock() noexcept { taken_.store(false, std::memory_order_release); }
+
+  /// Waits for whoever has the lock now. What he did with it is seen afterwards; and whoever takes
+  /// it later sees what the caller did before, if both is sequentially consistent.
+  void synchronize() noexcept {
+    if (!taken_.load(std::memory_order_seq_cst)) return;
+    lock();
+    unlock();
+  }
 
 private:
   static constexpr int turns_before_yield = 64;
