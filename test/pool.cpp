@@ -413,6 +413,57 @@ BOOST_AUTO_TEST_CASE(submit_caller_runs_works_on_a_worker) {
   BOOST_TEST(same.get());
 }
 
+BOOST_AUTO_TEST_CASE(submit_caller_runs_inside_a_submission_is_counted_as_one_that_runs) {
+  pool p(pool_options{.threads = 1, .queue_limit = 1, .on_exception = [](std::exception_ptr) {}});
+  test::slot<void> done;
+  bulkhead::pool_stats within, after;
+  p.submit([&] {
+    p.submit(nothing); // fills the queue
+    for (int i = 0; i != 3; ++i) {
+      p.submit([&] { within = p.stats(); }, on_full::caller_runs);
+      p.submit([] { throw 1; }, on_full::caller_runs);
+      BOOST_TEST(!p.try_submit(nothing));
+    }
+    after = p.stats();
+    done.set_value();
+  });
+  done.get();
+  BOOST_TEST(within.running == 2u);
+  BOOST_TEST(within.queued == 1u);
+  BOOST_TEST(after.submitted == 11u);
+  BOOST_TEST(after.running == 1u);
+  BOOST_TEST(after.completed == 3u);
+  BOOST_TEST(after.failed == 3u);
+  BOOST_TEST(after.rejected == 3u);
+  p.join();
+  BOOST_TEST(p.stats().exceptions == 3u);
+  BOOST_TEST(balanced(p.stats()));
+}
+
+BOOST_AUTO_TEST_CASE(a_refused_submission_is_admitted_as_soon_as_there_is_room) {
+  // Whether the queue is still full is found without a lock: each way to get room must show.
+  test::gate second;
+  pool p(small(1, 2));
+  auto refused = [&] { return !p.try_submit(nothing); };
+  plug first(p);
+  asio::cancellation_signal signal;
+  p.submit([&] { second.wait(); });
+  p.async_submit(nothing, asio::bind_cancellation_slot(signal.slot(), asio::detached));
+  BOOST_TEST(refused());
+  BOOST_TEST(refused());
+  signal.emit(asio::cancellation_type::terminal); // one is withdrawn
+  BOOST_TEST(!refused());
+  BOOST_TEST(refused());
+  first.open(); // one is started
+  wait_until([&] { return p.stats().queued == 1; });
+  BOOST_TEST(!refused());
+  BOOST_TEST(refused());
+  p.close();
+  BOOST_TEST((error_of([&] { p.submit(nothing, on_full::reject); }) == errc::closed));
+  BOOST_TEST((error_of([&] { p.submit(nothing, on_full::caller_runs); }) == errc::closed));
+  second.open();
+}
+
 BOOST_AUTO_TEST_CASE(submit_blocks_until_there_is_room) {
   pool p(small(1, 1));
   plug busy(p);
@@ -1819,8 +1870,8 @@ BOOST_AUTO_TEST_CASE(the_end_of_a_task_may_race_with_the_end_of_its_handlers_con
       go.arrive_and_wait();
       return slow_to_move();
     };
-    p.async_submit(std::move(task),
-                   asio::bind_executor(*io, [l = live(alive)](std::exception_ptr, slow_to_move) {}));
+    p.async_submit(std::move(task), asio::bind_executor(*io, [l = live(alive)](std::exception_ptr,
+                                                                               slow_to_move) {}));
     go.arrive_and_wait();
     io.reset();
     BOOST_TEST(alive == 0);

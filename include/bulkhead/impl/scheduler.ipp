@@ -319,7 +319,9 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
       signals_.fetch_or(exit);
       wake_all();
     }
-    call_in_credits(); // and who has published a function since he had a shard's lock sees the signal
+    call_in_credits();
+    // Who publishes a function from now on, not having had the shard's lock yet, sees the signal.
+    for (auto& s : shards_) s->mutex.synchronize();
     end_line(refused);
     drains = drains_->take_all(); // before a running task, asked to stop, can end them with success
   }
@@ -340,7 +342,7 @@ BULKHEAD_DECL std::size_t scheduler::drop_submissions() noexcept {
                     ++n;
                     if (c.what() == work::submission) c.destroy();
                     std::lock_guard lock(mutex_);
-                    ++withdrawn_;
+                    withdrawn_.fetch_add(1, std::memory_order_seq_cst);
                     ++cancelled_;
                     if (c.what() == work::submission) return;
                     submit_op& op = c.op();
@@ -445,15 +447,19 @@ BULKHEAD_DECL pool_stats scheduler::stats() const noexcept {
   s.cancelled = cancelled_;
   s.exceptions = exceptions_.load(std::memory_order_relaxed);
   for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire)) {
-    const std::uint64_t failed = w->failed.load();
-    s.completed += w->submissions.ended() - failed;
+    const std::uint64_t nested_ended = w->nested_ended.load();
+    const std::uint64_t ended = w->submissions.ended() + nested_ended;
+    const std::uint64_t failed = std::min(w->failed.load(), ended); // it may not have ended yet
+    s.submitted += nested_ended + w->nested.load();
+    s.completed += ended - failed;
     s.failed += failed;
     s.continuations += w->posted.load();
     s.exceptions += w->exceptions.load();
   }
-  s.submitted = submitted_ - unsubmitted_;
+  s.submitted += submitted_ - unsubmitted_;
   for (auto& p : shards_) {
     s.submitted += p->submitted.load();
+    s.rejected += p->rejected.load();
     s.continuations += p->posted.load();
   }
   s.expired_workers = expired_.load(std::memory_order_relaxed);

@@ -47,21 +47,27 @@ BULKHEAD_DECL admission scheduler::ask_for_credit(shard& s, when_full policy) {
 /// Under the mutex.
 BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
   if (!line_.empty()) return false;
-  const auto free = [this] {
-    return options_.queue_limit - static_cast<std::size_t>(granted_ - returned_credits());
+  std::uint64_t returned = returned_credits();
+  const auto free = [&] {
+    return options_.queue_limit - static_cast<std::size_t>(granted_ - returned);
   };
   std::size_t n = free();
   if (n == 0) {
     call_in_credits();
+    returned = returned_credits();
     n = free();
-    if (n == 0) return false;
+    if (n == 0) {
+      full_at_.store(returned, std::memory_order_release);
+      return false;
+    }
   }
   constexpr std::size_t most_in_advance = 1024;
   const std::size_t advance = std::min(n / (2 * shards_.size()), most_in_advance);
   if (advance > 1) {
     n = advance;
+    lent_ = true;
     std::lock_guard lock(s.mutex);
-    s.credits += n - 1;
+    s.in_hand.add(n - 1);
   } else {
     n = 1;
   }
@@ -69,19 +75,12 @@ BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
   return true;
 }
 
-/// Credits whose submission has left the queue.
-BULKHEAD_DECL std::uint64_t scheduler::returned_credits() const noexcept {
-  std::uint64_t n = withdrawn_;
-  for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
-    n += w->submissions.started();
-  return n;
-}
-
 /// Under the mutex. Afterwards, until somebody asks, no submission comes in without asking.
 BULKHEAD_DECL void scheduler::call_in_credits() noexcept {
+  if (!std::exchange(lent_, false)) return;
   for (auto& s : shards_) {
     std::lock_guard lock(s->mutex);
-    granted_ -= std::exchange(s->credits, 0);
+    granted_ -= s->in_hand.take_all();
   }
 }
 
@@ -91,7 +90,7 @@ BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
   std::uint64_t held = 0;
   for (auto& s : shards_) {
     std::lock_guard lock(s->mutex);
-    held += s->credits;
+    held += s->in_hand.count();
   }
   return static_cast<std::size_t>(granted_ - held - returned);
 }
@@ -100,7 +99,7 @@ BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
 BULKHEAD_DECL std::size_t scheduler::running() const noexcept {
   std::size_t n = here_;
   for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
-    n += w->submissions.running();
+    n += w->submissions.running() + w->nested.load();
   return n;
 }
 
@@ -110,7 +109,7 @@ BULKHEAD_DECL void scheduler::give_credit_back() noexcept {
   {
     std::lock_guard lock(mutex_);
     ++unsubmitted_;
-    ++withdrawn_;
+    withdrawn_.fetch_add(1, std::memory_order_seq_cst);
     call = admit_from_line();
   }
   if (call) published();
@@ -352,7 +351,7 @@ BULKHEAD_DECL submit_op* scheduler::take(wait_key key, std::stop_source& running
       line_.erase(op->line);
     } else if (op->place->take(op->full)) {
       left = op->place;
-      ++withdrawn_;
+      withdrawn_.fetch_add(1, std::memory_order_seq_cst);
     } else {
       running = op->stop;
       return nullptr;

@@ -254,7 +254,7 @@ void segment_store::sweep(Wanted wanted, F f) {
   }
   for (; s; s = s->next_of_all) {
     for (cell& c : s->cells) {
-      const cell::state seen = c.load();
+      const cell::state seen = c.load_ordered();
       if (!cell::is_full(seen) || !wanted(c.what()) || !c.take(seen)) continue;
       f(c);
       run_queue::leave(*s, 1);

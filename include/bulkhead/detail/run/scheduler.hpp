@@ -128,8 +128,10 @@ enum class when_full { refuse, run_here, wait };
 /// worker counts those it has started, and the difference never exceeds `queue_limit`. A shard
 /// holds some credits in advance, so that its producers need not ask, under the shard's lock, which
 /// they take anyhow; who finds none asks under the mutex, where the credits of all other shards are
-/// called in before anybody is refused. Therefore the limit is exact in both directions. Who finds
-/// no room may stand in `line_`, threads and asynchronous operations alike, first come, first
+/// called in before anybody is refused. Therefore the limit is exact in both directions. Once
+/// somebody has been refused, nobody gets a credit before one has come back, so as long as the sum
+/// of those that have come back, all of which only grow, is the same, the queue is full still, and
+/// that is seen without the mutex. Who finds no room may stand in `line_`, threads and asynchronous operations alike, first come, first
 /// served; while somebody stands there, no shard holds credits. A worker that starts a submission
 /// counts it and then looks whether there is a line; who joins the line looks for room afterwards:
 /// one of the two sees the other, all four steps being sequentially consistent.
@@ -402,9 +404,17 @@ private:
   template <class F>
   admission push_submission(F&& f, when_full policy) {
     shard& s = this_shard();
+    if (s.in_hand.count() == 0 && policy != when_full::wait && is_still_full()) {
+      if (policy == when_full::refuse) {
+        std::lock_guard lock(s.mutex);
+        s.submitted.add();
+        s.rejected.add();
+      }
+      return admission::full;
+    }
     std::unique_lock lock(s.mutex);
-    if (s.credits != 0) [[likely]] {
-      --s.credits;
+    if (s.in_hand.count() != 0) [[likely]] {
+      s.in_hand.take_one();
     } else {
       lock.unlock();
       const admission a = ask_for_credit(s, policy);
@@ -445,9 +455,16 @@ private:
     stand_in_line(self);
   }
 
+  /// Inside a submission that a worker runs it is only counted: no drain is done before the outer
+  /// one has ended.
   template <class F>
   void run_here(F&& f) {
-    begin_running_here();
+    worker* const w = this_worker();
+    const bool nested = w && w->submissions.running() != 0;
+    if (nested)
+      w->nested.add();
+    else
+      begin_running_here();
     bool ok = true;
     try {
       std::decay_t<F> function(std::forward<F>(f));
@@ -456,7 +473,10 @@ private:
       ok = false;
       report_exception(std::current_exception());
     }
-    end_running_here(ok);
+    if (!nested) return end_running_here(ok);
+    if (!ok) w->failed.add();
+    w->nested.subtract();
+    w->nested_ended.add();
   }
 
   /// After a cell of a shard was published.
@@ -492,9 +512,23 @@ private:
 
   // --- admission ---
 
+  /// Whether the queue is as full as when somebody was refused last.
+  bool is_still_full() const noexcept {
+    return full_at_.load(std::memory_order_acquire) == returned_credits() &&
+           !closed_.load(std::memory_order_seq_cst);
+  }
+
   admission ask_for_credit(shard& s, when_full policy);
   bool get_credit(shard& s) noexcept;
-  std::uint64_t returned_credits() const noexcept;
+
+  /// Credits whose submission has left the queue.
+  std::uint64_t returned_credits() const noexcept {
+    std::uint64_t n = withdrawn_.load(std::memory_order_relaxed);
+    for (const worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+      n += w->submissions.started();
+    return n;
+  }
+
   void call_in_credits() noexcept;
   void give_credit_back() noexcept;
   bool has_room() noexcept;
@@ -607,12 +641,17 @@ private:
   worker* const first_worker_; // the list only grows
 
   alignas(64) std::atomic<unsigned> signals_{0};
-  std::atomic<bool> closed_{false};   // set under mutex_
-  std::atomic<bool> has_line_{false}; // set under mutex_
+  std::atomic<bool> closed_{false};      // set under mutex_
+  std::atomic<bool> has_line_{false};    // set under mutex_
   std::atomic<bool> has_resting_{false}; // set under mutex_
   std::atomic<bool> joining_{false};
   std::atomic<bool> can_grow_{false};
   std::atomic<std::size_t> threads_;
+
+  // Both are set under mutex_.
+  static constexpr std::uint64_t not_full = std::uint64_t(-1);
+  alignas(64) std::atomic<std::uint64_t> full_at_{not_full}; // returned_credits() at a refusal
+  std::atomic<std::uint64_t> withdrawn_{0}; // credits of what left the queue before it started
 
   alignas(64) mutable parking parking_;
   worker* reactor_ = nullptr; // who sleeps there; guarded by the parking's mutex
@@ -624,14 +663,14 @@ private:
   std::condition_variable resumed_;
 
   alignas(64) mutable std::mutex mutex_;
-  intrusive_list<in_line> line_; // submissions waiting for room, in order of arrival
-  std::size_t blocked_ = 0;      // threads in line_
+  intrusive_list<in_line> line_;    // submissions waiting for room, in order of arrival
+  std::size_t blocked_ = 0;         // threads in line_
   intrusive_list<in_line> resting_; // threads that were admitted and sleep on
   key_table<submit_op> keys_;
-  departures departing_;        // operations that are in no list any more and not posted yet
-  std::uint64_t granted_ = 0;   // credits ever given out
-  std::uint64_t withdrawn_ = 0; // of them, for submissions that left the queue before they started
-  std::size_t here_ = 0;        // submissions that run on the caller's thread
+  departures departing_;      // operations that are in no list any more and not posted yet
+  std::uint64_t granted_ = 0; // credits ever given out
+  bool lent_ = false;         // shards may hold some
+  std::size_t here_ = 0;      // submissions that run on the caller's thread
   bool stopped_ = false;
   std::uint64_t submitted_ = 0; // those that are counted nowhere else
   std::uint64_t unsubmitted_ = 0;

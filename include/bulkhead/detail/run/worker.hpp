@@ -28,9 +28,26 @@ class tally {
 public:
   std::uint64_t load() const noexcept { return value_.load(std::memory_order_relaxed); }
   void add() noexcept { value_.store(load() + 1, std::memory_order_relaxed); }
+  void subtract() noexcept { value_.store(load() - 1, std::memory_order_relaxed); }
 
 private:
   std::atomic<std::uint64_t> value_{0};
+};
+
+/// A number that changes under a lock, and may be looked at without.
+class credits {
+public:
+  std::size_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
+  void add(std::size_t n) noexcept { count_.store(count() + n, std::memory_order_relaxed); }
+  void take_one() noexcept { count_.store(count() - 1, std::memory_order_relaxed); }
+  std::size_t take_all() noexcept {
+    const std::size_t n = count();
+    count_.store(0, std::memory_order_relaxed);
+    return n;
+  }
+
+private:
+  std::atomic<std::size_t> count_{0};
 };
 
 /// How many submissions a worker has started, and whether it runs one, in one word, so that the end
@@ -179,11 +196,13 @@ struct alignas(128) worker : sleeper {
   unsigned newest_run = 0; // functions of `recent`, one after the other
   recent_cells recent;     // if the pool is lifo
   node_cache nodes;
+  tally nested; // submissions that it runs inside of another, as caller_runs does
+  tally nested_ended;
 
   // Others read it.
   alignas(64) claim claimed;
   submission_tally submissions;
-  tally failed; // of them
+  tally failed; // of them, and of the nested
   tally posted; // continuations from inside
   tally exceptions;
 
@@ -194,10 +213,11 @@ struct alignas(128) worker : sleeper {
 struct alignas(128) shard {
   explicit shard(segment_store& segments) : queue(segments) {}
 
-  spin_lock mutex;         // of the producers, and of what follows
-  std::size_t credits = 0; // submissions that may come in without asking: see scheduler
-  tally submitted;         // that came in
-  tally posted;            // continuations
+  spin_lock mutex; // of the producers, and of what follows
+  credits in_hand; // submissions that may come in without asking: see scheduler
+  tally submitted; // that came in, or were refused without asking
+  tally rejected;  // of them
+  tally posted;    // continuations
   node_cache nodes;
   run_queue queue;
 };
