@@ -27,7 +27,13 @@ BULKHEAD_DECL void scheduler::throw_system_error(errc e) { throw system_error(ma
 
 /// Gets a credit for one submission, and some for `s`, which the caller must not have locked.
 BULKHEAD_DECL admission scheduler::ask_for_credit(shard& s, when_full policy) {
-  std::lock_guard lock(mutex_);
+  // Others ask as well and will be done soon, sooner than a thread falls asleep.
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  for (unsigned i = 0; !lock.owns_lock() && i != tries_before_sleep; ++i) {
+    relax();
+    lock.try_lock();
+  }
+  if (!lock.owns_lock()) lock.lock();
   const bool closed = closed_.load(std::memory_order_relaxed);
   if (!closed && get_credit(s)) {
     std::lock_guard shard_lock(s.mutex);

@@ -287,6 +287,7 @@ private:
   static constexpr unsigned turns_before_yield = 8; // a yield takes longer than an answer
   static constexpr unsigned turns_between_yields = 4;
   static constexpr unsigned polled_at_most = 16;
+  static constexpr unsigned tries_before_sleep = 64;
   static constexpr unsigned yields_in_line = 4;
   static constexpr std::chrono::milliseconds longest_rest{1};
 

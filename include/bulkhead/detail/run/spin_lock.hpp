@@ -13,6 +13,15 @@
 
 namespace bulkhead::detail {
 
+/// Tells the processor that the caller waits for another one.
+inline void relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 /// A lock of one byte for sections of a few instructions, in which no code of the user's runs.
 ///
 /// Taking it is one atomic step, giving it back none, half the price of a mutex. Who finds it taken
