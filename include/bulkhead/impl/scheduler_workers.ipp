@@ -123,7 +123,7 @@ BULKHEAD_DECL bool scheduler::refill(worker& w) noexcept {
   if (options_.lifo && w.newest_run++ != batch) {
     const cell_range r = w.recent.pop();
     if (!r.empty()) {
-      start_range(w, r, true);
+      start_newest(w, r);
       return true;
     }
   }
@@ -174,17 +174,25 @@ BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
 }
 
 BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool local) noexcept {
-  count_left(w);
-  w.unannounced = 0;
-  w.range = r;
+  set_range(w, r);
   w.claimed.set(r);
   if (!local && has_resting_.load(std::memory_order_relaxed)) call_resting(false);
   // Others may help with the rest; but what a worker has posted itself is most likely small.
   if (!wants_hands()) return;
-  if (local && r.end - r.begin < batch && parking_.sleeping() != 0)
-    ask_for_watch();
-  else if (any_work(&w))
-    get_hands();
+  if (local && r.end - r.begin < batch && ask_for_watch()) return;
+  if (any_work(&w)) get_hands();
+}
+
+/// The newest function of its own queue, where others may still find it, so it needs no claim.
+BULKHEAD_DECL void scheduler::start_newest(worker& w, const cell_range& r) noexcept {
+  set_range(w, r);
+  if (wants_hands() && !ask_for_watch() && any_work(&w)) get_hands();
+}
+
+BULKHEAD_DECL void scheduler::set_range(worker& w, const cell_range& r) noexcept {
+  if (r.where != w.range.where) count_left(w);
+  w.unannounced = 0;
+  w.range = r;
 }
 
 /// Counts the functions that have left the segment of the range.
@@ -326,9 +334,13 @@ BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
     take_reactor_if_free(w);
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
-  const bool stays = !may_sleep() || sleep_until_called(w);
+  const awakening a = may_sleep() ? sleep_until_called(w) : awakening::to_search;
   get_up(w);
-  return stays;
+  if (a == awakening::to_search && !w.searching) { // and nothing else before
+    w.searching = true;
+    parking_.add_search();
+  }
+  return a != awakening::to_leave;
 }
 
 /// Under the parking's mutex.
@@ -343,8 +355,7 @@ BULKHEAD_DECL bool scheduler::may_sleep() noexcept {
   return signals_.load(std::memory_order_seq_cst) == 0 && !any_work(nullptr);
 }
 
-/// False if that took too long, and the worker is to leave.
-BULKHEAD_DECL bool scheduler::sleep_until_called(worker& w) noexcept {
+BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noexcept {
   watch_period period;
   std::unique_lock lock(parking_.mutex());
   const auto done = [&] { return !w.listed || signals_.load(std::memory_order_relaxed) != 0; };
@@ -355,7 +366,7 @@ BULKHEAD_DECL bool scheduler::sleep_until_called(worker& w) noexcept {
     if (w.at_reactor) {
       lock.unlock();
       woken = sleep_at_reactor(w, duration);
-      if (!std::exchange(w.in_reactor, false)) return true; // it has run something, and left
+      if (!std::exchange(w.in_reactor, false)) return awakening::has_worked;
       lock.lock();
     } else {
       woken = wait_for(w.wake, lock, std::min(duration, options_.idle_expiry),
@@ -363,16 +374,16 @@ BULKHEAD_DECL bool scheduler::sleep_until_called(worker& w) noexcept {
     }
     if (woken) continue;
     if (!watches) {
-      if (expire(w)) return false;
+      if (expire(w)) return awakening::to_leave;
       continue;
     }
     do {
       lock.unlock();
-      if (!may_sleep()) return true;
+      if (!may_sleep()) return awakening::to_search;
       lock.lock();
     } while (w.listed && ends_watch(w, period)); // the last look comes after the end
   }
-  return true;
+  return awakening::to_search;
 }
 
 /// Under the parking's mutex: leaves a pool that has more workers than it needs.
@@ -414,11 +425,13 @@ BULKHEAD_DECL bool scheduler::ends_watch(worker& w, watch_period& period) noexce
   return true;
 }
 
-/// A worker that slept is awake. It may have been called before it slept.
-BULKHEAD_DECL void scheduler::get_up(worker& w) noexcept {
+/// A worker that slept is awake. It may have been called before it slept. Says whether it was called
+/// at the reactor.
+BULKHEAD_DECL bool scheduler::get_up(worker& w) noexcept {
   std::unique_lock lock(parking_.mutex());
   parking_.get_up(w);
-  if (std::exchange(w.called, false)) w.searching = !w.at_reactor;
+  const bool called = std::exchange(w.called, false);
+  if (called) w.searching = !w.at_reactor;
   const bool watched = std::exchange(w.watches, false);
   if (watched) parking_.set_watched(false);
   const bool reactor = std::exchange(w.at_reactor, false);
@@ -429,22 +442,26 @@ BULKHEAD_DECL void scheduler::get_up(worker& w) noexcept {
   const bool unattended = (reactor || watched) && !reactor_;
   lock.unlock();
   if (unattended) ask_for_watch();
+  return called && reactor;
 }
 
-/// The worker that slept at the reactor runs a function of the user's.
+/// The worker that slept at the reactor runs a function of the user's. What it was called for is
+/// left to others.
 BULKHEAD_DECL void scheduler::leave_reactor(worker& w) noexcept {
   w.in_reactor = false;
-  get_up(w);
+  if (get_up(w) && wants_hands() && any_work(nullptr)) get_hands();
 }
 
-/// What follows may be left undone for a while, so somebody who sleeps shall look after it.
-BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
+/// What follows may be left undone for a while, so somebody who sleeps shall look after it. False if
+/// nobody sleeps.
+BULKHEAD_DECL bool scheduler::ask_for_watch() noexcept {
   if (!deferred_.load(std::memory_order_relaxed)) deferred_.store(true, std::memory_order_relaxed);
-  if (parking_.watched() || parking_.sleeping() == 0) return;
+  if (parking_.watched()) return true;
+  if (parking_.sleeping() == 0) return false;
   std::unique_lock lock(parking_.mutex());
-  if (parking_.watched()) return;
+  if (parking_.watched()) return true;
   sleeper* s = parking_.next();
-  if (!s) return;
+  if (!s) return false;
   s->watches = true;
   parking_.set_watched(true);
   const bool at_reactor = s->at_reactor;
@@ -453,6 +470,7 @@ BULKHEAD_DECL void scheduler::ask_for_watch() noexcept {
     interrupt_reactor(static_cast<worker&>(*s));
   else
     s->wake.notify_one();
+  return true;
 }
 
 /// Whether a function can be found anywhere that nobody has taken; `self` is going to take the first
@@ -493,17 +511,19 @@ BULKHEAD_DECL void scheduler::restart_io() noexcept {
   if (!(signals_.load(std::memory_order_relaxed) & exit)) io_.restart();
 }
 
-BULKHEAD_DECL void scheduler::call_somebody() noexcept {
+/// False if nobody sleeps, or somebody searches.
+BULKHEAD_DECL bool scheduler::call_somebody() noexcept {
   std::unique_lock lock(parking_.mutex());
-  if (!parking_.wants_call()) return;
+  if (!parking_.wants_call()) return false;
   sleeper* s = parking_.call();
-  if (!s) return;
+  if (!s) return false;
   const bool at_reactor = s->at_reactor;
   lock.unlock(); // first: who wakes up needs it
   if (at_reactor)
     call_at_reactor(static_cast<worker&>(*s));
   else
     s->wake.notify_one();
+  return true;
 }
 
 /// Posts a function that does nothing. If another worker runs it, because it polls, the one that

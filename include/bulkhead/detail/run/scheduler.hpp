@@ -490,12 +490,9 @@ private:
   /// functions, so that is left until there are many; meanwhile somebody who sleeps watches.
   void published_inside(worker& w) noexcept {
     if (!wants_hands()) return;
-    if (parking_.sleeping() == 0 || ++w.unannounced == batch) {
-      w.unannounced = 0;
-      get_hands();
-    } else {
-      ask_for_watch();
-    }
+    if (++w.unannounced != batch && ask_for_watch()) return;
+    w.unannounced = 0;
+    get_hands();
   }
 
   /// Whether a worker could be had for more work, that does not look for some already.
@@ -505,10 +502,8 @@ private:
   }
 
   void get_hands() noexcept {
-    if (parking_.wants_call())
-      call_somebody();
-    else if (parking_.all_busy())
-      grow();
+    if (parking_.wants_call() && call_somebody()) return;
+    if (parking_.all_busy() && can_grow_.load(std::memory_order_relaxed)) grow();
   }
 
   // --- admission ---
@@ -569,6 +564,7 @@ private:
   // --- workers ---
 
   enum class verdict { go_on, end, retired };
+  enum class awakening { to_search, has_worked, to_leave };
 
   bool host_work_loop(worker& w) noexcept;
   bool work_loop(worker& w) noexcept;
@@ -580,6 +576,8 @@ private:
   bool claim_from_shards(worker& w) noexcept;
   bool rob(worker& w, std::size_t most) noexcept;
   void start_range(worker& w, const cell_range& r, bool local) noexcept;
+  void start_newest(worker& w, const cell_range& r) noexcept;
+  void set_range(worker& w, const cell_range& r) noexcept;
   void count_left(worker& w) noexcept;
   void run_range(worker& w) noexcept;
   void run(worker& w, cell& c) noexcept;
@@ -594,18 +592,18 @@ private:
   bool sleep(worker& w) noexcept;
   void take_reactor_if_free(worker& w) noexcept;
   bool may_sleep() noexcept;
-  bool sleep_until_called(worker& w) noexcept;
+  awakening sleep_until_called(worker& w) noexcept;
   bool expire(worker& w) noexcept;
   bool sleep_at_reactor(worker& w, std::chrono::nanoseconds duration) noexcept;
   bool ends_watch(worker& w, watch_period& period) noexcept;
-  void ask_for_watch() noexcept;
+  bool ask_for_watch() noexcept;
   void interrupt_reactor(worker& w) noexcept;
-  void get_up(worker& w) noexcept;
+  bool get_up(worker& w) noexcept;
   void leave_reactor(worker& w) noexcept;
   bool any_work(const worker* self) noexcept;
   std::size_t poll() noexcept;
   void restart_io() noexcept;
-  void call_somebody() noexcept;
+  bool call_somebody() noexcept;
   void call_at_reactor(worker& w) noexcept;
   void wake_all() noexcept;
 
