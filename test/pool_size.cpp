@@ -128,6 +128,21 @@ BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_for_posts_from_inside_too) {
   BOOST_TEST(both.try_wait());
 }
 
+BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_for_a_function_that_comes_while_its_worker_handles_io) {
+  for (int round = 0; round != test::scaled(300); ++round) {
+    pool p(elastic(1, 2));
+    wait_until([&] { return p.stats().idle == 1; });
+    test::gate ran;
+    boost::asio::steady_timer timer(p, 20us);
+    timer.async_wait([&](boost::system::error_code) { ran.wait(); });
+    const auto then = timer.expiry() + std::chrono::microseconds(round % 64);
+    while (std::chrono::steady_clock::now() < then) {
+    }
+    p.submit([&] { ran.open(); });
+    p.join();
+  }
+}
+
 BOOST_AUTO_TEST_CASE(idle_workers_above_the_minimum_expire) {
   census workers;
   pool_options o = elastic(1, 4);

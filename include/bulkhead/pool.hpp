@@ -47,7 +47,8 @@ struct pool_options {
   std::size_t threads = available_parallelism();
 
   /// 0 means `threads`: the pool has a fixed size. If it is less, the pool is elastic: it starts
-  /// with so many workers, and one more is created whenever work comes and all are busy.
+  /// with so many workers, and one more is created whenever a function comes and all are busy. (I/O
+  /// that is ready meanwhile does not show; it waits for the first that has done with its function.)
   std::size_t min_threads = 0;
 
   /// A worker of an elastic pool that was idle for so long ends, unless `min_threads` are left.
