@@ -202,6 +202,37 @@ BOOST_AUTO_TEST_CASE(functions_may_leave_in_any_order) {
   BOOST_TEST(f.ran.size() == pushed);
 }
 
+BOOST_AUTO_TEST_CASE(who_looks_sees_a_function_though_the_segment_before_it_is_just_taken_out) {
+  fixture f;
+  std::vector<std::pair<cell*, cell::state>> before;
+  std::atomic<int> published{0}, left{0}, seen{0};
+  const int rounds = test::scaled(20'000);
+  std::atomic<long> overlooked{0};
+  std::thread looks([&] {
+    for (int round = 1; round <= rounds; ++round) {
+      while (published != round) std::this_thread::yield();
+      do overlooked += !f.queue.has_work();
+      while (left != round);
+      seen = round;
+    }
+  });
+  for (int round = 1; round <= rounds; ++round) {
+    before.clear();
+    for (unsigned i = 0; i != segment::size; ++i) before.push_back(f.push(0));
+    f.consume(5);
+    f.push(1); // the first of the next segment
+    published = round;
+    for (auto& [c, full] : before) f.leave(*c, full);
+    left = round;
+    while (seen != round) std::this_thread::yield();
+    for (unsigned i = 1; i != segment::size; ++i) f.push(0);
+    f.consume_all();
+  }
+  looks.join();
+  BOOST_TEST(overlooked == 0);
+  BOOST_TEST(f.ran.size() == 2u * segment::size * static_cast<unsigned>(rounds));
+}
+
 BOOST_AUTO_TEST_CASE(a_sweep_finds_what_is_wanted_wherever_it_stands) {
   fixture f;
   std::vector<int> other;

@@ -74,26 +74,38 @@ BULKHEAD_DECL cell_range run_queue::claim_locked(unsigned most, bool share) noex
   if (end == segment::size)
     pass(s);
   else
-    next_.store(end, std::memory_order_relaxed);
+    next_.store(end, std::memory_order_release);
   return {&s, empty + 1, begin, end};
 }
 
-/// Moves the head to the first cell that is not known to be empty for good.
-BULKHEAD_DECL void run_queue::skip_empty() noexcept {
+/// Moves the head to the first cell that is not known to be empty for good. Says what it saw there,
+/// for by now that may have left, and others stand behind it.
+BULKHEAD_DECL cell::state run_queue::skip_empty() noexcept {
   for (;;) {
     segment& s = *head_.load(std::memory_order_relaxed);
     const cell::state left = s.empty.load(std::memory_order_relaxed) + 2;
-    unsigned i = next_.load(std::memory_order_relaxed);
-    while (i != segment::size && s.cells[i].load() == left) ++i;
-    if (i != segment::size) return next_.store(i, std::memory_order_relaxed);
+    for (unsigned i = next_.load(std::memory_order_relaxed); i != segment::size; ++i) {
+      const cell::state state = s.cells[i].load_ordered();
+      if (state == left) continue;
+      next_.store(i, std::memory_order_release);
+      return state;
+    }
     pass(s);
   }
 }
 
+/// Who reads both without the lock never takes the index of one segment for that of the next: with
+/// the new segment he sees no index at all until it is the new one, and with the new index the new
+/// segment.
+BULKHEAD_DECL void run_queue::move_head(segment& to) noexcept {
+  next_.store(segment::size, std::memory_order_relaxed);
+  head_.store(&to, std::memory_order_seq_cst);
+  next_.store(0, std::memory_order_release);
+}
+
 /// The head leaves `s`, all cells of which have been published, hence there is a next one.
 BULKHEAD_DECL void run_queue::pass(segment& s) noexcept {
-  head_.store(s.next.load(std::memory_order_acquire), std::memory_order_release);
-  next_.store(0, std::memory_order_relaxed);
+  move_head(*s.next.load(std::memory_order_acquire));
   const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);
   if (done == segment::size) store_.release(s);
 }
@@ -107,8 +119,7 @@ BULKHEAD_DECL void run_queue::take_out(segment& s) noexcept {
     return;
   segment& next = *s.next.load(std::memory_order_acquire);
   if (&s == head_.load(std::memory_order_relaxed)) {
-    head_.store(&next, std::memory_order_release);
-    next_.store(0, std::memory_order_relaxed);
+    move_head(next);
   } else {
     s.previous->next.store(&next, std::memory_order_release);
     next.previous = s.previous;

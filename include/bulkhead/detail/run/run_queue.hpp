@@ -186,20 +186,17 @@ public:
 
   /// Whether a function stands at the head. What was published before this call is seen.
   ///
-  /// An empty queue shows without the lock: its first cell has not been filled, and the head has not
-  /// moved meanwhile. If it has, by whole laps even, then whoever moved it has claimed what was
-  /// there, and looks for more himself.
+  /// An empty queue shows without the lock: the cell at its head has not been filled, and the head
+  /// has not left that segment meanwhile, so segment and cell belong together: see move_head().
   bool has_work() noexcept {
-    const segment* first = head_.load(std::memory_order_acquire);
-    const unsigned i = next_.load(std::memory_order_relaxed);
+    const segment* first = head_.load(std::memory_order_seq_cst);
+    const unsigned i = next_.load(std::memory_order_acquire);
     if (i < segment::size &&
         first->cells[i].load_ordered() == first->empty.load(std::memory_order_acquire) &&
         first == head_.load(std::memory_order_relaxed))
       return false;
     std::lock_guard lock(consumers_);
-    skip_empty();
-    segment* s = head_.load(std::memory_order_relaxed);
-    return cell::is_full(s->cells[next_.load(std::memory_order_relaxed)].load_ordered());
+    return cell::is_full(skip_empty());
   }
 
   /// `n` functions have left `s`.
@@ -229,7 +226,8 @@ private:
   }
 
   cell_range claim_locked(unsigned most, bool share) noexcept;
-  void skip_empty() noexcept;
+  cell::state skip_empty() noexcept;
+  void move_head(segment& to) noexcept;
   void pass(segment& s) noexcept;
   void take_out(segment& s) noexcept;
 
