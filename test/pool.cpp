@@ -377,6 +377,30 @@ BOOST_AUTO_TEST_CASE(tasks_of_one_producer_start_in_order) {
   BOOST_TEST(std::is_sorted(order.begin(), order.end()));
 }
 
+struct throws_when_copied_from_an_lvalue {
+  throws_when_copied_from_an_lvalue() = default;
+  throws_when_copied_from_an_lvalue(const throws_when_copied_from_an_lvalue&) = default;
+  template <class T>
+  requires std::is_same_v<T, throws_when_copied_from_an_lvalue&>
+  throws_when_copied_from_an_lvalue(T&&) {
+    throw 1;
+  } // NOLINT: it is to be greedy
+  void operator()() const {}
+};
+
+BOOST_AUTO_TEST_CASE(a_copy_that_throws_loses_nothing_though_the_type_looks_trivial) {
+  using function = throws_when_copied_from_an_lvalue;
+  static_assert(std::is_trivially_copyable_v<function>);
+  pool p(1);
+  function f;
+  BOOST_CHECK_THROW((void)p.try_submit(f), int);
+  BOOST_CHECK_THROW(asio::post(p, f), int);
+  p.submit(std::as_const(f));
+  p.join();
+  BOOST_TEST(p.stats().completed == 1u);
+  BOOST_TEST(balanced(p.stats()));
+}
+
 BOOST_AUTO_TEST_CASE(submit_reject_throws_queue_full) {
   pool p(small(1, 1));
   plug busy(p);

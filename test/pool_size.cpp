@@ -143,6 +143,22 @@ BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_for_a_function_that_comes_while_its_w
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_when_its_watcher_has_io_to_handle) {
+  // What a handler posts may be left to a sleeping worker that looks for itself.
+  for (int round = 0; round != test::scaled(50); ++round) {
+    pool p(elastic(2, 3));
+    wait_until([&] { return p.stats().idle == 2; });
+    test::gate ran;
+    boost::asio::steady_timer timer(p, 0us);
+    boost::asio::post(p, [&] {
+      boost::asio::post(p, [&] { ran.open(); });
+      timer.async_wait([&](boost::system::error_code) { ran.wait(); });
+      ran.wait();
+    });
+    p.join();
+  }
+}
+
 BOOST_AUTO_TEST_CASE(idle_workers_above_the_minimum_expire) {
   census workers;
   pool_options o = elastic(1, 4);
@@ -232,6 +248,17 @@ BOOST_AUTO_TEST_CASE(sleeping_workers_leave_when_the_pool_shrinks) {
   p.resize(2);
   wait_until([&] { return p.stats().threads == 2; });
   expect_parallel(p, 2);
+}
+
+BOOST_AUTO_TEST_CASE(an_elastic_pool_that_may_grow_again_starts_what_waits) {
+  pool p(elastic(1, 2));
+  test::gate third;
+  for (int i = 0; i != 2; ++i) p.submit([&] { third.wait(); });
+  wait_until([&] { return p.stats().running == 2; });
+  p.submit([&] { third.open(); });
+  p.resize(3);
+  third.wait();
+  p.join();
 }
 
 BOOST_AUTO_TEST_CASE(resize_below_min_threads_lowers_that_too) {
@@ -426,6 +453,74 @@ BOOST_AUTO_TEST_CASE(hooks_run_on_the_worker_before_its_first_and_after_its_last
   BOOST_TEST((ended == std::set<std::size_t>{0, 1, 2}));
 }
 
+BOOST_AUTO_TEST_CASE(a_worker_in_its_start_hook_keeps_no_other_from_working) {
+  test::gate done;
+  pool_options o;
+  o.threads = 3;
+  o.on_worker_start = [&](std::size_t worker) {
+    if (worker == 0) done.wait();
+  };
+  pool p(o);
+  wait_until([&] { return p.stats().idle == 2; });
+  p.submit([&] { done.open(); });
+  done.wait();
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_hook_may_use_its_pool_while_that_ends) {
+  std::atomic<pool*> where{nullptr};
+  test::gate in_hook, go_on;
+  pool_options o = elastic(1, 2);
+  o.idle_expiry = 1ms;
+  o.on_worker_stop = [&](std::size_t) {
+    in_hook.open();
+    go_on.wait();
+    boost::asio::post(*where, [] {});
+    where.load()->resize(2);
+  };
+  pool p(o);
+  where = &p;
+  expect_parallel(p, 2);
+  in_hook.wait(); // one has expired
+  p.stop();
+  std::thread joins([&] { p.join(); });
+  go_on.open();
+  joins.join();
+}
+
+struct posts_at_its_end {
+  pool* where = nullptr;
+  test::gate* begins = nullptr;
+  ~posts_at_its_end() {
+    if (!where) return;
+    begins->open();
+    for (int i = 0; i != 100; ++i) {
+      boost::asio::post(*where, [] {});
+      std::this_thread::yield();
+    }
+  }
+};
+
+thread_local posts_at_its_end at_the_end;
+
+BOOST_AUTO_TEST_CASE(thread_local_objects_may_use_the_pool_whose_worker_ends) {
+  for (std::size_t least : {1u, 2u}) {
+    test::gate begins;
+    pool_options o = elastic(least, 2);
+    o.idle_expiry = 1ms;
+    pool p(o);
+    auto both = std::make_shared<std::latch>(3);
+    for (int i = 0; i != 2; ++i)
+      p.submit([&, both] {
+        at_the_end.where = &p;
+        at_the_end.begins = &begins;
+        both->arrive_and_wait();
+      });
+    both->arrive_and_wait();
+    if (least == 1) begins.wait();
+    p.join();
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_hook_that_throws_is_reported_and_the_worker_works) {
   std::atomic<int> reported{0};
   pool_options o;
@@ -490,4 +585,20 @@ BOOST_AUTO_TEST_CASE(an_attached_thread_is_a_worker_until_the_pool_ends) {
   p.stop();
   attached.join();
   p.attach(); // has ended already
+}
+
+BOOST_AUTO_TEST_CASE(attached_threads_sleep_also_when_they_are_more_than_the_pool_should_have) {
+  pool p(1);
+  std::thread a([&] { p.attach(); }), b([&] { p.attach(); });
+  wait_until([&] { return p.stats().threads == 3; });
+  p.resize(1);
+  wait_until([&] { return p.stats().threads == 2; });
+  wait_until([&] { return p.stats().idle == 2; });
+  for (int i = 0; i != 1000; ++i) {
+    BOOST_TEST_REQUIRE(p.stats().idle == 2u);
+    std::this_thread::yield();
+  }
+  p.stop();
+  a.join();
+  b.join();
 }

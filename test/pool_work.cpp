@@ -370,6 +370,53 @@ BOOST_AUTO_TEST_CASE(functions_allocate_nothing_in_steady_state) {
   BOOST_TEST(allocations_of<800>(1000) == 0);
 }
 
+struct large_function {
+  char captures[200] = {};
+  void operator()() const {}
+};
+
+BOOST_AUTO_TEST_CASE(a_submission_without_memory_for_its_place_leaves_none_behind) {
+  const auto blocks_after = [](int failures) {
+    const long before = test::global_memory.blocks;
+    {
+      pool p(pool_options{.threads = 1, .queue_limit = bulkhead::unbounded});
+      plug busy(p);
+      while (failures != 0) {
+        try {
+          test::global_fuse_scope one(1); // the node may still be had, but no segment
+          p.submit(large_function());
+        } catch (const std::bad_alloc&) {
+          --failures;
+        }
+      }
+    }
+    return test::global_memory.blocks - before;
+  };
+  blocks_after(0);
+  BOOST_TEST(blocks_after(50) == blocks_after(0));
+}
+
+BOOST_AUTO_TEST_CASE(who_waits_in_line_for_want_of_memory_is_admitted_when_there_is_some) {
+  pool p(1);
+  p.pause();
+  int posted = 0;
+  test::counter ran;
+  test::global_pages = false;
+  try {
+    for (;; ++posted) asio::post(p, [&] { ran.add(); });
+  } catch (const std::bad_alloc&) {
+  }
+  p.async_submit([&] { ran.add(); }, asio::detached);
+  BOOST_TEST(p.stats().waiting == 1u);
+  BOOST_TEST(p.stats().queued == 0u);
+  p.resume();
+  ran.wait_for(posted); // the line is alone now
+  test::global_pages = true;
+  ran.wait_for(posted + 1);
+  p.join();
+  BOOST_TEST(balanced(p.stats()));
+}
+
 BOOST_AUTO_TEST_CASE(cancelled_submissions_leave_no_memory_behind) {
   pool p([] {
     pool_options o = with(1);

@@ -10,6 +10,7 @@
 
 #include "allocators.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -22,6 +23,9 @@ namespace test {
 inline memory_balance global_memory;
 inline allocation_fuse global_fuse;
 
+/// Whether memory that is aligned to pages can be had, by all threads.
+inline std::atomic<bool> global_pages{true};
+
 namespace detail {
 
 /// The fuse blows only for the thread that armed it: the others are not under test.
@@ -29,6 +33,7 @@ inline thread_local bool fuse_is_mine = false;
 
 inline void* global_allocate(std::size_t n, std::size_t alignment) {
   if (fuse_is_mine && global_fuse.blows()) throw std::bad_alloc();
+  if (alignment >= 4096 && !global_pages) throw std::bad_alloc();
   if (n == 0) n = 1;
   void* p = alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
                 ? std::malloc(n)

@@ -111,11 +111,13 @@ BULKHEAD_DECL void run_queue::pass(segment& s) noexcept {
 }
 
 /// All functions have left `s`, and the head had not passed it, as far as the caller knows. If that
-/// is so still, nobody else can move it while we hold the lock.
-BULKHEAD_DECL void run_queue::take_out(segment& s) noexcept {
+/// is so still, nobody else can move it while we hold the lock. It may have been given back meanwhile
+/// and serve another queue, or this one again; release() changes `empty` before all else, so what
+/// was read of `done` before it was found unchanged is of this life.
+BULKHEAD_DECL void run_queue::take_out(segment& s, cell::state life) noexcept {
   std::lock_guard lock(consumers_);
   if (s.done.load(std::memory_order_acquire) != segment::size ||
-      s.queue.load(std::memory_order_relaxed) != this)
+      s.empty.load(std::memory_order_relaxed) != life)
     return;
   segment& next = *s.next.load(std::memory_order_acquire);
   if (&s == head_.load(std::memory_order_relaxed)) {

@@ -66,8 +66,10 @@ BULKHEAD_DECL scheduler::~scheduler() {
 BULKHEAD_DECL void scheduler::start() {
   for (std::size_t i = 0; i != min_threads_; ++i) {
     try {
-      std::lock_guard lock(thread_mutex_);
-      create_worker();
+      std::unique_lock lock(thread_mutex_);
+      std::thread before = create_worker();
+      lock.unlock();
+      join(std::move(before));
     } catch (const std::system_error& e) {
       stop();
       join_threads();
@@ -117,12 +119,13 @@ BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcep
 
 // --- threads ---
 
-/// Under the thread mutex.
-BULKHEAD_DECL void scheduler::create_worker() {
+/// Under the thread mutex. Returns the thread that had the place before, if any, to be joined without
+/// the mutex: the last thing it does may be to destroy thread_local objects that use the pool.
+BULKHEAD_DECL std::thread scheduler::create_worker() {
   worker& w = free_worker();
   {
     std::lock_guard lock(parking_.mutex());
-    if (signals_.load(std::memory_order_relaxed) & exit) return;
+    if (signals_.load(std::memory_order_relaxed) & exit) return {};
     ++live_;
   }
   w.in_use.store(true, std::memory_order_relaxed);
@@ -130,28 +133,33 @@ BULKHEAD_DECL void scheduler::create_worker() {
   w.searching = true; // from its birth, so that no more are called or created for the same work
   parking_.add_search();
   try {
-    w.thread = std::thread([this, &w] { run_worker(w); });
+    return std::exchange(w.thread, std::thread([this, &w] { run_worker(w); }));
   } catch (...) {
     w.searching = false;
     parking_.end_search(); // the caller looks whether somebody else is to be called
     w.in_use.store(false, std::memory_order_relaxed);
-    worker_has_ended();
+    worker_has_ended(false);
     throw;
   }
 }
 
-/// Under the thread mutex: a place for one more worker, perhaps that of one that has ended.
+/// Under the thread mutex: a place for one more worker, perhaps that of one that has ended, but not
+/// of the caller, who may be just about to end.
 BULKHEAD_DECL worker& scheduler::free_worker() {
   worker* w = first_worker_;
   for (;; w = w->next.load(std::memory_order_relaxed)) {
-    if (!w->in_use.load(std::memory_order_acquire)) break;
+    if (!w->in_use.load(std::memory_order_acquire) &&
+        w->thread.get_id() != std::this_thread::get_id())
+      return *w;
     if (w->next.load(std::memory_order_relaxed)) continue;
     auto* added = new worker(*this, w->index + 1, segments_);
     w->next.store(added, std::memory_order_release);
     return *added;
   }
-  if (w->thread.joinable()) w->thread.join();
-  return *w;
+}
+
+BULKHEAD_DECL void scheduler::join(std::thread t) {
+  if (t.joinable()) t.join();
 }
 
 /// More work than workers: one more, if there may be.
@@ -168,7 +176,9 @@ BULKHEAD_DECL void scheduler::grow() noexcept {
     }
   }
   try {
-    create_worker();
+    std::thread before = create_worker();
+    thread_lock.unlock();
+    join(std::move(before));
   } catch (...) {
     no_growth_before_ = now + std::chrono::milliseconds(100);
     thread_lock.unlock();
@@ -176,8 +186,9 @@ BULKHEAD_DECL void scheduler::grow() noexcept {
   }
 }
 
-BULKHEAD_DECL void scheduler::worker_has_ended() noexcept {
+BULKHEAD_DECL void scheduler::worker_has_ended(bool attached) noexcept {
   std::lock_guard lock(parking_.mutex());
+  if (attached) --attached_;
   if (--live_ == 0) all_ended_.notify_all();
   if (live_ < threads()) can_grow_.store(true, std::memory_order_relaxed);
 }
@@ -186,11 +197,9 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
   std::unique_lock thread_lock(thread_mutex_);
   const bool elastic = options_.min_threads < options_.threads;
   min_threads_ = elastic ? std::min(min_threads_.load(), threads) : threads;
-  std::size_t missing = 0;
   {
     std::lock_guard lock(parking_.mutex());
     threads_.store(threads, std::memory_order_relaxed);
-    if (live_ < min_threads_) missing = min_threads_ - live_;
     can_grow_.store(live_ < threads, std::memory_order_relaxed);
     if (live_ > threads) {
       signals_.fetch_or(surplus);
@@ -199,11 +208,24 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
   }
   resizes_.fetch_add(1, std::memory_order_relaxed);
   try {
-    for (; missing != 0; --missing) create_worker();
+    while (lacks_workers()) {
+      std::thread before = create_worker();
+      thread_lock.unlock();
+      join(std::move(before));
+      thread_lock.lock();
+    }
+    thread_lock.unlock();
   } catch (...) {
     thread_lock.unlock();
     report_missing_worker();
   }
+  if (wants_hands() && any_work(nullptr)) get_hands(); // an elastic pool may grow again
+}
+
+BULKHEAD_DECL bool scheduler::lacks_workers() noexcept {
+  std::lock_guard lock(parking_.mutex());
+  return live_ < min_threads_.load(std::memory_order_relaxed) &&
+         !(signals_.load(std::memory_order_relaxed) & exit);
 }
 
 /// In an exception handler: a worker could not be created, and the pool goes on with those it has.
@@ -225,15 +247,19 @@ BULKHEAD_DECL void scheduler::resume() noexcept {
 
 BULKHEAD_DECL void scheduler::attach() {
   worker* w;
+  std::thread before;
   {
     std::lock_guard thread_lock(thread_mutex_);
     w = &free_worker();
     std::lock_guard lock(parking_.mutex());
     if (signals_.load(std::memory_order_relaxed) & exit) return;
     ++live_;
+    ++attached_;
     w->in_use.store(true, std::memory_order_relaxed);
     w->attached = true;
+    before = std::move(w->thread);
   }
+  join(std::move(before));
   run_worker(*w);
 }
 
@@ -393,9 +419,17 @@ BULKHEAD_DECL void scheduler::join_threads() {
     std::unique_lock lock(parking_.mutex());
     all_ended_.wait(lock, [this] { return live_ == 0; });
   }
-  std::lock_guard lock(thread_mutex_);
-  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_relaxed))
-    if (w->thread.joinable()) w->thread.join();
+  std::unique_lock lock(thread_mutex_);
+  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_relaxed)) {
+    if (!w->thread.joinable()) continue;
+    std::thread t = std::move(w->thread);
+    ++joining_threads_;
+    lock.unlock();
+    t.join();
+    lock.lock();
+    if (--joining_threads_ == 0) joined_.notify_all();
+  }
+  joined_.wait(lock, [this] { return joining_threads_ == 0; }); // by others who join as well
 }
 
 BULKHEAD_DECL drain_report scheduler::drain_for(std::chrono::nanoseconds duration) {

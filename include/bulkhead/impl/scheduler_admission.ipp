@@ -187,13 +187,15 @@ BULKHEAD_DECL bool scheduler::join_line(in_line& l) noexcept {
 }
 
 /// Under the mutex: lets the line of waiting submitters move, which every path that frees a place
-/// does. Says whether anything was admitted, and somebody is to be called.
+/// does. Says whether anything was admitted, and somebody is to be called. If there is no memory for
+/// a place in a queue, a watcher tries again until there is.
 BULKHEAD_DECL bool scheduler::admit_from_line() noexcept {
   bool any = false;
   while (!line_.empty() && granted_ - returned_credits() < options_.queue_limit) {
     in_line& first = line_.pop_front();
     if (!push_from_line(first)) {
       line_.push_front(first);
+      ask_for_watch();
       break;
     }
     any = true;
@@ -202,8 +204,7 @@ BULKHEAD_DECL bool scheduler::admit_from_line() noexcept {
   return any;
 }
 
-/// Under the mutex: gives `l` a place in its queue. False if there is no memory for that; the line
-/// then waits for the next occasion.
+/// Under the mutex: gives `l` a place in its queue. False if there is no memory for that.
 BULKHEAD_DECL bool scheduler::push_from_line(in_line& l) noexcept {
   shard& s = *l.where;
   {

@@ -38,13 +38,14 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   const bool attached = w.attached;
   if (!attached) name_this_thread(w.index);
   worker* const outer = std::exchange(current(), &w);
+  if (options_.on_worker_start) end_search(w); // that may take long
   call_hook(options_.on_worker_start, w.index);
   const bool counted = host_work_loop(w);
   call_hook(options_.on_worker_stop, w.index);
   current() = outer;
   // An attached thread is not joined, and must not touch the scheduler once nobody is left.
   if (attached) w.in_use.store(false, std::memory_order_release);
-  if (counted) worker_has_ended();
+  if (counted) worker_has_ended(attached);
   if (!attached) w.in_use.store(false, std::memory_order_release);
 }
 
@@ -109,9 +110,10 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
     std::lock_guard lock(parking_.mutex());
     const bool leaves = live_ > threads() && !w.attached;
     if (leaves) --live_;
-    if (live_ <= threads()) signals_.fetch_and(~surplus);
+    if (live_ <= threads() || live_ == attached_) signals_.fetch_and(~surplus);
     if (!leaves) return false;
   }
+  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
   // Others find what it leaves in its queue.
   if (wants_hands() && any_work(nullptr)) get_hands();
   return true;
@@ -352,6 +354,7 @@ BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
 }
 
 BULKHEAD_DECL bool scheduler::may_sleep() noexcept {
+  if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
   return signals_.load(std::memory_order_seq_cst) == 0 && !any_work(nullptr);
 }
 
@@ -415,7 +418,9 @@ BULKHEAD_DECL bool scheduler::sleep_at_reactor(worker& w,
 /// Says whether it is to watch no more.
 BULKHEAD_DECL bool scheduler::ends_watch(worker& w, watch_period& period) noexcept {
   if (!w.watches) return false;
-  if (deferred_.exchange(false, std::memory_order_relaxed)) period.restart_quiet();
+  if (deferred_.exchange(false, std::memory_order_relaxed) ||
+      has_line_.load(std::memory_order_relaxed))
+    period.restart_quiet();
   // If nobody has looked at I/O for a whole period, nobody may do so soon.
   const unsigned polls = polls_.load(std::memory_order_relaxed);
   if (std::exchange(w.polls_seen, polls) == polls) take_reactor_if_free(w);
@@ -425,8 +430,8 @@ BULKHEAD_DECL bool scheduler::ends_watch(worker& w, watch_period& period) noexce
   return true;
 }
 
-/// A worker that slept is awake. It may have been called before it slept. Says whether it was called
-/// at the reactor.
+/// A worker that slept is awake. It may have been called before it slept. Says whether something is
+/// left undone, if it does not search now: it was called at the reactor, or nobody else watches.
 BULKHEAD_DECL bool scheduler::get_up(worker& w) noexcept {
   std::unique_lock lock(parking_.mutex());
   parking_.get_up(w);
@@ -441,12 +446,12 @@ BULKHEAD_DECL bool scheduler::get_up(worker& w) noexcept {
   }
   const bool unattended = (reactor || watched) && !reactor_;
   lock.unlock();
-  if (unattended) ask_for_watch();
-  return called && reactor;
+  const bool handed_on = !unattended || ask_for_watch();
+  return (called && reactor) || !handed_on;
 }
 
-/// The worker that slept at the reactor runs a function of the user's. What it was called for is
-/// left to others.
+/// The worker that slept at the reactor runs a function of the user's. What it was there for is left
+/// to others.
 BULKHEAD_DECL void scheduler::leave_reactor(worker& w) noexcept {
   w.in_reactor = false;
   if (get_up(w) && wants_hands() && any_work(nullptr)) get_hands();

@@ -202,11 +202,12 @@ public:
   /// `n` functions have left `s`.
   static void leave(segment& s, unsigned n) noexcept {
     run_queue* q = s.queue.load(std::memory_order_relaxed); // those n hold it there
+    const cell::state life = s.empty.load(std::memory_order_relaxed);
     const std::uint32_t done = s.done.fetch_add(n, std::memory_order_acq_rel) + n;
     if (done == (segment::size | segment::passed))
       q->store_.release(s);
     else if (done == segment::size)
-      q->take_out(s);
+      q->take_out(s, life);
   }
 
 private:
@@ -229,7 +230,7 @@ private:
   cell::state skip_empty() noexcept;
   void move_head(segment& to) noexcept;
   void pass(segment& s) noexcept;
-  void take_out(segment& s) noexcept;
+  void take_out(segment& s, cell::state life) noexcept;
 
   segment_store& store_;
 

@@ -332,9 +332,9 @@ private:
       alignof(F) <= alignof(std::max_align_t) && std::is_same_v<Allocator, std::allocator<void>>;
 
   /// Whether F can be built in its cell under a lock: nothing of the user's runs.
-  template <class F>
-  static constexpr bool is_plain =
-      fits_cell<F>&& std::is_trivially_copyable_v<F>&& std::is_trivially_destructible_v<F>;
+  template <class F, class From>
+  static constexpr bool is_plain = fits_cell<F>&& std::is_trivially_constructible_v<F, From>&&
+      std::is_trivially_copyable_v<F>&& std::is_trivially_destructible_v<F>;
 
   /// Builds `f` in a reserved cell, or gives the cell up and throws.
   template <work What, class F, class Allocator>
@@ -376,16 +376,26 @@ private:
     run_queue::leave(segment::of(c), 1);
   }
 
+  /// With the shard locked. Gives `memory` back if there is none for a cell.
+  static cell& reserve(shard& s, void* memory) {
+    try {
+      return s.queue.reserve();
+    } catch (...) {
+      if (memory) node_cache::deallocate(memory);
+      throw;
+    }
+  }
+
   /// Pushes into a shard, of which the caller has the lock, and for a submission the credit.
   template <work What, class F, class Allocator>
   void push(shard& s, std::unique_lock<spin_lock>& lock, F&& f, const Allocator& a) {
     using function = std::decay_t<F>;
-    [[maybe_unused]] void* memory = nullptr;
+    void* memory = nullptr;
     if constexpr (!fits_cell<function> && may_use_cache<function, Allocator>)
       memory = s.nodes.allocate(sizeof(cached_function<function>));
-    cell& c = s.queue.reserve();
+    cell& c = reserve(s, memory);
     if constexpr (What == work::continuation) s.posted.add();
-    if constexpr (is_plain<function>) {
+    if constexpr (is_plain<function, F&&>) {
       c.emplace<What, function>(std::forward<F>(f));
       c.publish_under_lock();
       lock.unlock();
@@ -552,10 +562,11 @@ private:
 
   // --- threads ---
 
-  void create_worker();
+  std::thread create_worker();
   worker& free_worker();
   void grow() noexcept;
-  void worker_has_ended() noexcept;
+  bool lacks_workers() noexcept;
+  void worker_has_ended(bool attached) noexcept;
   void report_missing_worker() noexcept;
   void name_this_thread(std::size_t index);
   void run_worker(worker& w) noexcept;
@@ -615,6 +626,7 @@ private:
   void let_go_if_finished() noexcept;
   void let_go_if_finished_locked() noexcept;
   void join_threads();
+  static void join(std::thread t);
   std::uint64_t ended() const noexcept;
 
   /// False if `done()` is not true after `duration`, which may be as long as one likes.
@@ -658,6 +670,7 @@ private:
   std::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
   std::atomic<unsigned> polls_{0};
   std::size_t live_ = 0;              // guarded by the parking's mutex
+  std::size_t attached_ = 0;          // of them; guarded by the parking's mutex
   std::condition_variable all_ended_; // live_ is 0
   std::condition_variable resumed_;
 
@@ -688,7 +701,9 @@ private:
   std::stop_source stop_;
   std::shared_ptr<wait_set<error_code>> drains_ = std::make_shared<wait_set<error_code>>();
 
-  std::mutex thread_mutex_; // for creating and joining threads
+  std::mutex thread_mutex_; // for creating threads, and those to join
+  std::size_t joining_threads_ = 0;
+  std::condition_variable joined_; // joining_threads_ is 0
   std::atomic<std::size_t> min_threads_;
   std::chrono::steady_clock::time_point no_growth_before_{};
 };
