@@ -91,15 +91,19 @@ enum class on_full {
 /// was admitted *continues* through the executor, which never refuses, because a coroutine that is
 /// half-way would be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
 ///
-/// Order: what one thread submits is taken in the order of its calls; with one worker, so is what
-/// all threads submit and post. What a worker's handlers post goes to a queue of its own, in the
-/// order of pool_options::order. Idle workers help themselves from the queues of busy ones.
+/// Order: workers take what one thread submits in the order of its calls, up to 16 functions at a
+/// time; with one worker, so they do what all threads submit and post. What a worker's handlers post
+/// goes to a queue of its own, in the order of pool_options::order. Idle workers help themselves from
+/// the queues of busy ones, and from what these have taken and not started.
 ///
 /// Fairness: a worker takes at most 16 functions at a time from one place, its own queue and what
 /// comes from outside by turns, and looks for I/O every fourth time. So what stands first in its
-/// queue, or is ready in the reactor, starts after at most 80 others in a pool of one worker. With
-/// more workers there are more queues for work from outside, two per worker and no more than 32, and
-/// a worker runs at most 48 others for each of them before it comes to a given one.
+/// queue, or is ready in the reactor, starts after at most 80 others in a pool of one worker (98 if
+/// its order is lifo). With more workers there are more queues for work from outside, two per worker
+/// and no more than 32, and a worker runs at most 48 others for each of them before it comes to a
+/// given one. What a worker has taken and cannot start, because a function before it lasts, is left to
+/// the others as well: one that is busy looks at one of its colleagues after each 256 functions, and
+/// takes half of what it finds.
 ///
 /// No work waits while a worker sleeps: for what comes from outside, one is woken at once. To wake a
 /// thread for each of the small functions that a handler posts would cost more than to run them, so

@@ -81,6 +81,7 @@ BULKHEAD_DECL pool::~pool() {
 
 /// The services, and the handlers in them, end before anything that their destructors may need.
 BULKHEAD_DECL void pool::end() noexcept {
+  scheduler_->wait_for_departures();
   scheduler_->discard_all();
   shutdown();
   scheduler_->discard_all();

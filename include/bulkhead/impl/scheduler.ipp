@@ -32,6 +32,11 @@ BULKHEAD_DECL submit_op*& scheduler::current_op() noexcept {
   return instance;
 }
 
+BULKHEAD_DECL std::size_t& scheduler::aborting() noexcept {
+  static thread_local constinit std::size_t instance = 0;
+  return instance;
+}
+
 BULKHEAD_DECL unsigned scheduler::thread_number() noexcept {
   static constinit std::atomic<unsigned> next{0};
   static thread_local constinit unsigned number = 0; // from 1
@@ -43,8 +48,8 @@ BULKHEAD_DECL unsigned scheduler::thread_number() noexcept {
 
 BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, options opts)
     : owner_(owner), io_(io), guard_(io.get_executor()), options_(std::move(opts)),
-      first_worker_(new worker(*this, 0, segments_)), threads_(options_.threads),
-      min_threads_(options_.min_threads) {
+      owned_first_worker_(std::make_unique<worker>(*this, 0, segments_)),
+      threads_(options_.threads), min_threads_(options_.min_threads) {
   constexpr std::size_t most_shards = 32;
   const std::size_t shards =
       options_.threads == 1 ? 1 : std::min(std::bit_ceil(2 * options_.threads), most_shards);
@@ -56,7 +61,7 @@ BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, opt
 /// A cancellation that met the end of the pool may have left something behind.
 BULKHEAD_DECL scheduler::~scheduler() {
   discard_all();
-  for (worker* w = first_worker_; w;) {
+  for (worker* w = first_worker_->next.load(std::memory_order_relaxed); w;) {
     worker* next = w->next.load(std::memory_order_relaxed);
     delete w;
     w = next;
@@ -309,6 +314,7 @@ BULKHEAD_DECL void scheduler::end_all(ops& all, error_code ec) noexcept {
     stopped = stopped_;
   }
   const std::size_t n = all.size();
+  aborting() += n;
   ops own;
   while (!all.empty()) {
     submit_op& op = all.pop_front();
@@ -317,6 +323,7 @@ BULKHEAD_DECL void scheduler::end_all(ops& all, error_code ec) noexcept {
     else
       op.abort(ec);
   }
+  aborting() -= n;
   departing_.end(mutex_, n);
   while (!own.empty()) own.pop_front().discard();
 }
@@ -445,6 +452,11 @@ BULKHEAD_DECL drain_report scheduler::drain_for(std::chrono::nanoseconds duratio
   if (!done) report.abandoned = stop();
   report.completed = static_cast<std::size_t>(ended() - before);
   return report;
+}
+
+BULKHEAD_DECL void scheduler::wait_for_departures() noexcept {
+  std::unique_lock lock(mutex_);
+  departing_.wait(lock, aborting());
 }
 
 BULKHEAD_DECL void scheduler::discard_all() noexcept {

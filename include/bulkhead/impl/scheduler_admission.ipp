@@ -337,12 +337,17 @@ BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
       departing_.begin();
     }
   }
-  if (ec) {
-    op.abort(ec);
-    departing_.end(mutex_);
-    complete_drains_if_done();
-  }
+  if (ec) abort(op, ec);
   if (call) published();
+}
+
+/// Completes an operation that has departed.
+BULKHEAD_DECL void scheduler::abort(submit_op& op, error_code ec) noexcept {
+  ++aborting();
+  op.abort(ec);
+  --aborting();
+  departing_.end(mutex_);
+  complete_drains_if_done();
 }
 
 /// Takes the operation `key` out before it has started. If it has, returns its stop source.
@@ -375,11 +380,7 @@ BULKHEAD_DECL submit_op* scheduler::take(wait_key key, std::stop_source& running
 
 BULKHEAD_DECL void scheduler::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
   std::stop_source running(std::nostopstate);
-  if (submit_op* op = take(key, running)) {
-    op->abort(boost::asio::error::operation_aborted);
-    departing_.end(mutex_);
-    complete_drains_if_done();
-  }
+  if (submit_op* op = take(key, running)) abort(*op, boost::asio::error::operation_aborted);
   running.request_stop();
 }
 

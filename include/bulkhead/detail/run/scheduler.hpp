@@ -269,6 +269,10 @@ public:
   const std::shared_ptr<wait_set<error_code>>& drain_waiters() const noexcept { return drains_; }
   void complete_drains_if_done() noexcept;
 
+  /// Waits until no operation is on its way to its handler's context, which may be this one; but for
+  /// those of the caller, of which one may end the pool.
+  void wait_for_departures() noexcept;
+
   /// After the workers are gone: destroys what they left, uninvoked.
   void discard_all() noexcept;
 
@@ -316,6 +320,7 @@ private:
 
   static worker*& current() noexcept;       // what this thread is
   static submit_op*& current_op() noexcept; // what it runs
+  static std::size_t& aborting() noexcept;  // departed operations that it completes just now
   static unsigned thread_number() noexcept;
 
   worker* this_worker() const noexcept {
@@ -556,6 +561,7 @@ private:
 
   void forget(submit_op& op) noexcept;
   submit_op* take(wait_key key, std::stop_source& running) noexcept;
+  void abort(submit_op& op, error_code ec) noexcept;
   void end_line(ops& refused) noexcept;
   void end_all(ops& all, error_code ec) noexcept;
   void on_context_shutdown(wait_key key) noexcept override;
@@ -649,7 +655,8 @@ private:
   segment_store segments_;
   std::size_t shard_mask_;
   std::vector<std::unique_ptr<shard>> shards_;
-  worker* const first_worker_; // the list only grows
+  std::unique_ptr<worker> owned_first_worker_;
+  worker* const first_worker_ = owned_first_worker_.get(); // the list only grows
 
   alignas(64) std::atomic<unsigned> signals_{0};
   std::atomic<bool> closed_{false};      // set under mutex_

@@ -32,14 +32,15 @@ public:
     if (n == 0) return;
     std::lock_guard lock(engine);
     count_ -= n;
-    if (count_ == 0) none_.notify_all();
+    none_.notify_all();
   }
 
   bool none() const noexcept { return count_ == 0; }
 
-  /// Under the engine's mutex, which is released meanwhile.
-  void wait(std::unique_lock<std::mutex>& engine) noexcept {
-    none_.wait(engine, [this] { return count_ == 0; });
+  /// Under the engine's mutex, which is released meanwhile: until no more than `others` are on their
+  /// way.
+  void wait(std::unique_lock<std::mutex>& engine, std::size_t others = 0) noexcept {
+    none_.wait(engine, [&] { return count_ <= others; });
   }
 
 private:
