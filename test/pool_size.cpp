@@ -343,6 +343,19 @@ BOOST_AUTO_TEST_CASE(a_paused_pool_starts_nothing) {
   p.join();
 }
 
+BOOST_AUTO_TEST_CASE(a_paused_pool_does_not_grow) {
+  pool p(elastic(1, 8));
+  p.pause();
+  test::counter ran;
+  for (int i = 0; i != 10; ++i) {
+    p.submit([&] { ran.add(); });
+    asio::post(p, [&] { ran.add(); });
+  }
+  BOOST_TEST(p.stats().threads == 1u);
+  p.resume();
+  ran.wait_for(20);
+}
+
 BOOST_AUTO_TEST_CASE(what_runs_goes_on_when_its_pool_is_paused) {
   pool p(1);
   test::gate go;
@@ -464,6 +477,26 @@ BOOST_AUTO_TEST_CASE(a_worker_in_its_start_hook_keeps_no_other_from_working) {
   wait_until([&] { return p.stats().idle == 2; });
   p.submit([&] { done.open(); });
   done.wait();
+}
+
+BOOST_AUTO_TEST_CASE(one_function_creates_one_worker_however_long_its_start_hook_takes) {
+  test::gate go_on;
+  std::atomic<int> started{0};
+  pool_options o = elastic(1, 8);
+  o.on_worker_start = [&](std::size_t) {
+    if (++started != 1) go_on.wait();
+  };
+  pool p(o);
+  plug busy(p);
+  test::counter ran;
+  p.submit([&] { ran.add(); });
+  wait_until([&] { return started == 2; });
+  BOOST_TEST(p.stats().threads == 2u);
+  p.submit([&] { ran.add(); });
+  wait_until([&] { return started == 3; });
+  BOOST_TEST(p.stats().threads == 3u);
+  go_on.open();
+  ran.wait_for(2);
 }
 
 BOOST_AUTO_TEST_CASE(a_stop_hook_may_use_its_pool_while_that_ends) {
@@ -589,15 +622,21 @@ BOOST_AUTO_TEST_CASE(an_attached_thread_is_a_worker_until_the_pool_ends) {
 
 BOOST_AUTO_TEST_CASE(attached_threads_sleep_also_when_they_are_more_than_the_pool_should_have) {
   pool p(1);
+  plug busy(p);
   std::thread a([&] { p.attach(); }), b([&] { p.attach(); });
   wait_until([&] { return p.stats().threads == 3; });
   p.resize(1);
+  const auto expect_two_asleep = [&] {
+    wait_until([&] { return p.stats().idle == 2; });
+    for (int i = 0; i != 1000; ++i) {
+      BOOST_TEST_REQUIRE(p.stats().idle == 2u);
+      std::this_thread::yield();
+    }
+  };
+  expect_two_asleep(); // the surplus one is busy
+  busy.open();
   wait_until([&] { return p.stats().threads == 2; });
-  wait_until([&] { return p.stats().idle == 2; });
-  for (int i = 0; i != 1000; ++i) {
-    BOOST_TEST_REQUIRE(p.stats().idle == 2u);
-    std::this_thread::yield();
-  }
+  expect_two_asleep();
   p.stop();
   a.join();
   b.join();

@@ -32,8 +32,8 @@ BULKHEAD_DECL submit_op*& scheduler::current_op() noexcept {
   return instance;
 }
 
-BULKHEAD_DECL std::size_t& scheduler::aborting() noexcept {
-  static thread_local constinit std::size_t instance = 0;
+BULKHEAD_DECL scheduler::completing*& scheduler::completing::innermost() noexcept {
+  static thread_local constinit completing* instance = nullptr;
   return instance;
 }
 
@@ -167,8 +167,9 @@ BULKHEAD_DECL void scheduler::join(std::thread t) {
   if (t.joinable()) t.join();
 }
 
-/// More work than workers: one more, if there may be.
+/// More work than workers: one more, if there may be. A paused pool does not need any.
 BULKHEAD_DECL void scheduler::grow() noexcept {
+  if (signals_.load(std::memory_order_relaxed) & (exit | paused)) return;
   std::unique_lock thread_lock(thread_mutex_);
   if (!parking_.all_busy()) return; // somebody else has seen to it
   const auto now = std::chrono::steady_clock::now();
@@ -206,7 +207,7 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
     std::lock_guard lock(parking_.mutex());
     threads_.store(threads, std::memory_order_relaxed);
     can_grow_.store(live_ < threads, std::memory_order_relaxed);
-    if (live_ > threads) {
+    if (live_ > threads && live_ != attached_) {
       signals_.fetch_or(surplus);
       wake_all();
     }
@@ -237,6 +238,7 @@ BULKHEAD_DECL bool scheduler::lacks_workers() noexcept {
 BULKHEAD_DECL void scheduler::report_missing_worker() noexcept {
   report_exception(std::current_exception());
   if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished(); // for it was counted a while
 }
 
 BULKHEAD_DECL void scheduler::pause() noexcept { signals_.fetch_or(paused); }
@@ -314,16 +316,17 @@ BULKHEAD_DECL void scheduler::end_all(ops& all, error_code ec) noexcept {
     stopped = stopped_;
   }
   const std::size_t n = all.size();
-  aborting() += n;
   ops own;
-  while (!all.empty()) {
-    submit_op& op = all.pop_front();
-    if (stopped && op.home() == &io_)
-      own.push_back(op);
-    else
-      op.abort(ec);
+  {
+    completing these(*this, n);
+    while (!all.empty()) {
+      submit_op& op = all.pop_front();
+      if (stopped && op.home() == &io_)
+        own.push_back(op);
+      else
+        op.abort(ec);
+    }
   }
-  aborting() -= n;
   departing_.end(mutex_, n);
   while (!own.empty()) own.pop_front().discard();
 }
@@ -456,7 +459,7 @@ BULKHEAD_DECL drain_report scheduler::drain_for(std::chrono::nanoseconds duratio
 
 BULKHEAD_DECL void scheduler::wait_for_departures() noexcept {
   std::unique_lock lock(mutex_);
-  departing_.wait(lock, aborting());
+  departing_.wait(lock, completing::count(*this));
 }
 
 BULKHEAD_DECL void scheduler::discard_all() noexcept {

@@ -35,10 +35,7 @@ BULKHEAD_DECL admission scheduler::ask_for_credit(shard& s, when_full policy) {
   }
   if (!lock.owns_lock()) lock.lock();
   const bool closed = closed_.load(std::memory_order_relaxed);
-  if (!closed && get_credit(s)) {
-    std::lock_guard shard_lock(s.mutex);
-    return admission::admitted;
-  }
+  if (!closed && get_credit(s)) return admission::admitted;
   // Whoever is going to wait, or to run the function himself, is counted then.
   const bool deadlock = policy == when_full::wait && running_in_this_thread();
   if (closed || deadlock || policy == when_full::refuse) {
@@ -343,9 +340,10 @@ BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
 
 /// Completes an operation that has departed.
 BULKHEAD_DECL void scheduler::abort(submit_op& op, error_code ec) noexcept {
-  ++aborting();
-  op.abort(ec);
-  --aborting();
+  {
+    completing one(*this, 1);
+    op.abort(ec);
+  }
   departing_.end(mutex_);
   complete_drains_if_done();
 }

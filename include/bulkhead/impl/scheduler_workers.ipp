@@ -38,7 +38,11 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   const bool attached = w.attached;
   if (!attached) name_this_thread(w.index);
   worker* const outer = std::exchange(current(), &w);
-  if (options_.on_worker_start) end_search(w); // that may take long
+  if (options_.on_worker_start && std::exchange(w.searching, false)) {
+    // That may take long. Who was to be called meanwhile is; who was to be created is this one.
+    parking_.end_search();
+    if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+  }
   call_hook(options_.on_worker_start, w.index);
   const bool counted = host_work_loop(w);
   call_hook(options_.on_worker_stop, w.index);
@@ -74,7 +78,7 @@ BULKHEAD_DECL bool scheduler::host_work_loop(worker& w) noexcept {
 /// False if the worker is to leave and is counted no more.
 BULKHEAD_DECL bool scheduler::work_loop(worker& w) noexcept {
   for (;;) {
-    if (signals_.load(std::memory_order_relaxed) != 0) {
+    if (signals(w) != 0) {
       const verdict v = heed_signals(w);
       if (v != verdict::go_on) return v == verdict::end;
     }
@@ -98,7 +102,7 @@ BULKHEAD_DECL scheduler::verdict scheduler::heed_signals(worker& w) noexcept {
       });
       continue;
     }
-    if ((s & surplus) && w.range.empty() && retire(w)) return verdict::retired;
+    if ((s & surplus) && !w.attached && w.range.empty() && retire(w)) return verdict::retired;
     return verdict::go_on;
   }
 }
@@ -108,7 +112,7 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
   count_left(w);
   {
     std::lock_guard lock(parking_.mutex());
-    const bool leaves = live_ > threads() && !w.attached;
+    const bool leaves = live_ > threads();
     if (leaves) --live_;
     if (live_ <= threads() || live_ == attached_) signals_.fetch_and(~surplus);
     if (!leaves) return false;
@@ -148,9 +152,15 @@ BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q, unsigned most)
   return true;
 }
 
+/// Beginning with the one after the last that had work, so that each has its turn; or with just that
+/// one, if nobody else wants it, for it is the most likely to have work again.
 BULKHEAD_DECL bool scheduler::claim_from_shards(worker& w) noexcept {
-  for (std::size_t i = 0; i <= shard_mask_; ++i)
-    if (claim_from(w, shards_[w.shard++ & shard_mask_]->queue, batch)) return true;
+  const std::size_t first = w.shard + !w.searching;
+  for (std::size_t i = first; i <= first + shard_mask_; ++i) {
+    if (!claim_from(w, shards_[i & shard_mask_]->queue, batch)) continue;
+    w.shard = i & shard_mask_;
+    return true;
+  }
   return false;
 }
 
@@ -293,11 +303,12 @@ BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
   return sleep(w);
 }
 
-/// Looks for work for a while, alone. False if there was none; the worker still searches then.
+/// Looks for work for a while, alone. False if there was none; the worker still searches then, unless
+/// somebody else began while it polled.
 BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
   const unsigned turns = w.patience.next();
   for (unsigned turn = 0;; ++turn) {
-    if (signals_.load(std::memory_order_relaxed) != 0) return true;
+    if (signals(w) != 0) return true;
     if (claim_local(w) || claim_from_shards(w) || rob(w, all_workers)) {
       w.patience.found_after(turn);
       end_search(w);
@@ -336,7 +347,7 @@ BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
     take_reactor_if_free(w);
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
-  const awakening a = may_sleep() ? sleep_until_called(w) : awakening::to_search;
+  const awakening a = may_sleep(w) ? sleep_until_called(w) : awakening::to_search;
   get_up(w);
   if (a == awakening::to_search && !w.searching) { // and nothing else before
     w.searching = true;
@@ -353,15 +364,15 @@ BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
   w.at_reactor = true;
 }
 
-BULKHEAD_DECL bool scheduler::may_sleep() noexcept {
+BULKHEAD_DECL bool scheduler::may_sleep(const worker& w) noexcept {
   if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
-  return signals_.load(std::memory_order_seq_cst) == 0 && !any_work(nullptr);
+  return signals(w) == 0 && !any_work(nullptr);
 }
 
 BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noexcept {
   watch_period period;
   std::unique_lock lock(parking_.mutex());
-  const auto done = [&] { return !w.listed || signals_.load(std::memory_order_relaxed) != 0; };
+  const auto done = [&] { return !w.listed || signals(w) != 0; };
   while (!done()) {
     const bool watches = w.watches;
     const auto duration = watches ? period.next() : never_expires;
@@ -382,7 +393,7 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
     }
     do {
       lock.unlock();
-      if (!may_sleep()) return awakening::to_search;
+      if (!may_sleep(w)) return awakening::to_search;
       lock.lock();
     } while (w.listed && ends_watch(w, period)); // the last look comes after the end
   }

@@ -18,7 +18,7 @@
 
 namespace bulkhead::detail {
 
-/// A worker, as the parking sees it. All but `called` is guarded by the parking's mutex.
+/// A worker, as the parking sees it. All of it is guarded by the parking's mutex.
 struct sleeper : list_hook<> {
   std::condition_variable wake;
   bool listed = false;     // sleeps, or is about to, and may be called
@@ -31,8 +31,8 @@ struct sleeper : list_hook<> {
 ///
 /// Waking a thread costs more than a hundred small functions, so it is done for as few as will do:
 /// whoever brings work calls a sleeper only if no worker is *searching*, for that one will find it.
-/// At most one worker that woke by itself searches at a time; a sleeper that is called gets up
-/// searching.
+/// At most one worker that has run out of work searches at a time; a sleeper that is called, or gets
+/// up for something it has seen, begins with a search besides.
 ///
 /// **No work is left behind.** One word holds both counts. A producer publishes its function and
 /// then reads the word. A worker first changes the word, when it lies down or ends its search, and

@@ -42,7 +42,7 @@ struct alignas(4096) segment {
   std::atomic<cell::state> empty{0};      // the state of its cells before they are filled
   std::atomic<run_queue*> queue{nullptr}; // in which it stands
   std::atomic<segment*> next{nullptr};
-  segment* previous = nullptr; // of the consumers
+  segment* previous = nullptr; // of the consumers, once the one before has its `next`
   segment* next_free = nullptr;
   segment* next_of_all = nullptr;
 

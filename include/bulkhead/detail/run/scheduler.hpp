@@ -300,6 +300,30 @@ private:
   static constexpr unsigned paused = 2;
   static constexpr unsigned surplus = 4; // more workers live than should
 
+  /// Departed operations that this thread is completing.
+  class completing {
+  public:
+    completing(const scheduler& of, std::size_t n) noexcept
+        : of_(of), n_(n), outer_(std::exchange(innermost(), this)) {}
+    ~completing() { innermost() = outer_; }
+    completing(const completing&) = delete;
+    completing& operator=(const completing&) = delete;
+
+    static std::size_t count(const scheduler& of) noexcept {
+      std::size_t n = 0;
+      for (const completing* c = innermost(); c; c = c->outer_)
+        if (&c->of_ == &of) n += c->n_;
+      return n;
+    }
+
+  private:
+    static completing*& innermost() noexcept;
+
+    const scheduler& of_;
+    const std::size_t n_;
+    completing* const outer_;
+  };
+
   static constexpr std::chrono::nanoseconds never_expires = std::chrono::nanoseconds::max();
 
   /// How long a watcher sleeps, and how often it has found nothing to watch.
@@ -320,8 +344,13 @@ private:
 
   static worker*& current() noexcept;       // what this thread is
   static submit_op*& current_op() noexcept; // what it runs
-  static std::size_t& aborting() noexcept;  // departed operations that it completes just now
   static unsigned thread_number() noexcept;
+
+  /// What this worker is to heed: a surplus is none of an attached one's business.
+  unsigned signals(const worker& w) const noexcept {
+    const unsigned s = signals_.load(std::memory_order_seq_cst);
+    return w.attached ? s & ~surplus : s;
+  }
 
   worker* this_worker() const noexcept {
     worker* w = current();
@@ -608,7 +637,7 @@ private:
   void end_search(worker& w) noexcept;
   bool sleep(worker& w) noexcept;
   void take_reactor_if_free(worker& w) noexcept;
-  bool may_sleep() noexcept;
+  bool may_sleep(const worker& w) noexcept;
   awakening sleep_until_called(worker& w) noexcept;
   bool expire(worker& w) noexcept;
   bool sleep_at_reactor(worker& w, std::chrono::nanoseconds duration) noexcept;

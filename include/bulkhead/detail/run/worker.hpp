@@ -184,7 +184,7 @@ struct alignas(128) worker : sleeper {
   alignas(64) cell_range range; // the part of its claim that is still to be run
   unsigned left = 0; // functions that have left range.where and are not counted there yet
   unsigned turn = 0;
-  std::size_t shard = 0; // to look at next
+  std::size_t shard = 0; // that had work last
   worker* victim = this; // looked at last
   bool searching = false;
   bool ends = false;       // a submission that has ended and is not counted so yet
