@@ -55,6 +55,7 @@ BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, opt
       options_.threads == 1 ? 1 : std::min(std::bit_ceil(2 * options_.threads), most_shards);
   for (std::size_t i = 0; i != shards; ++i) shards_.push_back(std::make_unique<shard>(segments_));
   shard_mask_ = shards - 1;
+  asymmetric_fence::prepare();
   drains_->attach(&io_);
 }
 
@@ -336,6 +337,7 @@ BULKHEAD_DECL void scheduler::close() noexcept {
   {
     std::lock_guard lock(mutex_);
     closed_.store(true, std::memory_order_seq_cst);
+    asymmetric_fence::wait_for_all(); // for the ends of submissions
     call_in_credits();
     end_line(refused);
   }
@@ -349,6 +351,7 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
   {
     std::lock_guard lock(mutex_);
     closed_.store(true, std::memory_order_seq_cst);
+    asymmetric_fence::wait_for_all(); // for the ends of submissions
     stopped_ = true;
     {
       std::lock_guard parking_lock(parking_.mutex());

@@ -65,7 +65,7 @@ BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
     }
   }
   constexpr std::size_t most_in_advance = 1024;
-  const std::size_t advance = std::min(n / (2 * shards_.size()), most_in_advance);
+  const std::size_t advance = std::min(n / 2, most_in_advance);
   if (advance > 1) {
     n = advance;
     lent_ = true;
@@ -179,7 +179,10 @@ BULKHEAD_DECL void scheduler::end_running_here(bool ok) noexcept {
 BULKHEAD_DECL bool scheduler::join_line(in_line& l) noexcept {
   if (line_.empty()) call_in_credits();
   line_.push_back(l);
-  has_line_.store(true, std::memory_order_seq_cst);
+  if (!has_line_.load(std::memory_order_relaxed)) {
+    has_line_.store(true, std::memory_order_seq_cst);
+    asymmetric_fence::wait_for_all(); // for the starts of submissions
+  }
   return admit_from_line();
 }
 

@@ -133,8 +133,9 @@ enum class when_full { refuse, run_here, wait };
 /// of those that have come back, all of which only grow, is the same, the queue is full still, and
 /// that is seen without the mutex. Who finds no room may stand in `line_`, threads and asynchronous operations alike, first come, first
 /// served; while somebody stands there, no shard holds credits. A worker that starts a submission
-/// counts it and then looks whether there is a line; who joins the line looks for room afterwards:
-/// one of the two sees the other, all four steps being sequentially consistent.
+/// counts it and then looks whether there is a line; who opens a line waits for an asymmetric_fence
+/// and looks for room afterwards: one of the two sees the other. The same goes for a submission that
+/// ends and close().
 ///
 /// **Reactor.** The pool is an io_context, so Asio finds its reactor there and starts no thread of
 /// its own. One idle worker sleeps in `run_one()`, the others on a condition variable: see parking.

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_RUN_WORKER_HPP
 
 #include <bulkhead/detail/run/cell.hpp>
+#include <bulkhead/detail/run/fence.hpp>
 #include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
@@ -61,9 +62,10 @@ public:
     return (v >> 1) - (v & 1);
   }
 
-  // By the worker. What it reads afterwards is read after others can see this.
-  void start() noexcept { value_.store((mine() | 1) + 2, std::memory_order_seq_cst); }
-  void end() noexcept { value_.store(mine() & ~std::uint64_t(1), std::memory_order_seq_cst); }
+  // By the worker. Who reads the tally after asymmetric_fence::wait_for_all() sees this, or the
+  // worker sees what that one stored before.
+  void start() noexcept { asymmetric_fence::store(value_, (mine() | 1) + 2); }
+  void end() noexcept { asymmetric_fence::store(value_, mine() & ~std::uint64_t(1)); }
 
 private:
   std::uint64_t load() const noexcept { return value_.load(std::memory_order_seq_cst); }
