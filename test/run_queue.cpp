@@ -10,6 +10,7 @@
 #include "support/run.hpp"
 #include "support/sanitizer.hpp"
 
+#include <bulkhead/detail/run/fence.hpp>
 #include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
@@ -27,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+using bulkhead::detail::asymmetric_fence;
 using bulkhead::detail::cell;
 using bulkhead::detail::cell_range;
 using bulkhead::detail::node_cache;
@@ -416,4 +418,30 @@ BOOST_AUTO_TEST_CASE(the_sleeper_at_the_reactor_is_called_last_and_does_not_sear
   BOOST_TEST(!b.called);
   BOOST_TEST(p.wants_call());
   BOOST_TEST(p.get_up(b));
+}
+
+BOOST_AUTO_TEST_CASE(of_two_threads_that_store_and_then_read_one_sees_the_other) {
+  asymmetric_fence::prepare();
+  std::atomic<int> x{0}, y{0}, turn{0};
+  int seen_y = 0;
+  const int rounds = test::scaled(50'000);
+  std::thread often([&] {
+    for (int round = 1; round <= rounds; ++round) {
+      while (turn != 2 * round - 1) std::this_thread::yield();
+      asymmetric_fence::store(x, round);
+      seen_y = y.load();
+      ++turn;
+    }
+  });
+  long blind = 0;
+  for (int round = 1; round <= rounds; ++round) {
+    ++turn;
+    y = round;
+    asymmetric_fence::wait_for_all();
+    const int seen_x = x.load();
+    while (turn != 2 * round) std::this_thread::yield();
+    blind += seen_x != round && seen_y != round;
+  }
+  often.join();
+  BOOST_TEST(blind == 0);
 }
