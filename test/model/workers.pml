@@ -1,0 +1,935 @@
+/*
+ * Copyright (c) 2026 The Bulkhead authors
+ *
+ * Distributed under the Boost Software License, Version 1.0. (See accompanying
+ * file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+ */
+
+/*
+ * The workers of park.pml and watch.pml, with their parking and their reactor: work_loop(), idle(),
+ * search(), sleep() of impl/scheduler.ipp and the class parking, line by line.
+ *
+ * What is left out: signals (exit, paused, surplus), lifo, the robbery by a busy worker, the order
+ * in which places are looked at, the number of turns. Where the code goes by a counter (whether a
+ * busy worker polls, how long a search takes), the model does either.
+ *
+ * Functions are cells of one array: 0 .. FROM_OUTSIDE-1 is the shard's queue, the rest is the local
+ * queue of whoever runs function 0. run_queue is modelled in queue.pml; here, what it does under its
+ * lock is one step.
+ *
+ * EVERY FUNCTION AND EVERY HANDLER RUNS UNTIL ALL OF THEM HAVE BEEN STARTED, and there are no more
+ * of them than workers. So the model comes to a wrong end, with a worker asleep for ever and others
+ * that wait for it, whenever a function or an event is left to a worker that is busy although
+ * another one could have it.
+ *
+ * Sequential consistency. parking::state_, parking::watched_, cell::publish(), cell::load_ordered()
+ * and the last store of claim::set() are seq_cst; the rest of a sleeper, the list and reactor_ are
+ * guarded by the parking's mutex. Three accesses are weaker. deferred_ and polls_ only say how long
+ * a watcher watches. reactor_taken_ is relaxed, but changes under the parking's mutex: a worker that
+ * gets up sees who sleeps there, and who sits down there later looks for work himself. (That a worker
+ * does not poll meanwhile is needed: it may have got up for a function that it has seen, and would
+ * let that wait for the handlers that it finds.) cell::publish_under_lock() and the unlocking that follows it
+ * are release stores, which may become visible after the producer has read the word: here, the
+ * producer may read it before both.
+ */
+
+/* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS, and BUG for a seeded bug. */
+#ifndef BUG
+#define BUG 0
+#endif
+
+#define FUNCTIONS (FROM_OUTSIDE + FROM_INSIDE)
+#ifdef ELASTIC
+#define ALL FUNCTIONS /* a pool does not grow for I/O */
+#else
+#define ALL (FUNCTIONS + EVENTS)
+#endif
+#define NOBODY WORKERS
+#define AT_REACTOR 16 /* added to whom to wake */
+#define BATCH 2
+#define QUIET 2 /* watch_period::is_over(): times without reliance */
+
+/* --- functions --- */
+
+#define EMPTY 0
+#define FULL 1
+#define TAKEN 2
+
+byte cells[FUNCTIONS]; /* cell::state_ */
+byte started = 0;      /* functions and handlers */
+byte posted = 0;       /* of FROM_INSIDE */
+byte runs_first = NOBODY;
+
+bool shard_mutex = false;
+byte shard_used = 0, shard_next = 0; /* tail and head of the shard's queue */
+byte local_next = FROM_OUTSIDE, local_used = FROM_OUTSIDE; /* of runs_first */
+
+byte claimed_begin[WORKERS], claimed_end[WORKERS]; /* worker::claimed */
+
+/* --- parking --- */
+
+#define LOCK(m) atomic { !m -> m = true }
+#define UNLOCK(m) m = false
+
+byte sleeping = 0, searching = 0; /* state_: one word, changed and read in one step */
+bool parking_mutex = false;
+byte list[WORKERS], listed_n = 0; /* the last one lay down last */
+bool listed[WORKERS], called[WORKERS], at_reactor[WORKERS], waits[WORKERS];
+byte reactor_ = NOBODY;
+#ifdef WATCH
+bool watches[WORKERS], watched = false, deferred = false, polled[WORKERS];
+#endif
+#ifdef ELASTIC
+bool born[WORKERS], can_grow = true, thread_mutex = false;
+byte live = 0;
+#define slot_is_free (!born[0] || !born[WORKERS / 2] || !born[WORKERS - 1])
+#endif
+
+#define wants_call (sleeping != 0 && searching == 0)
+#define all_busy (sleeping == 0 && searching == 0)
+#ifdef ELASTIC
+#define wants_hands (wants_call || (can_grow && all_busy))
+#else
+#define wants_hands wants_call
+#endif
+
+/* parking::next(): index in the list */
+#define next_at (at_reactor[list[listed_n - 1]] && listed_n > 1 -> listed_n - 2 : listed_n - 1)
+
+inline unlist(s, i) {
+  i = 0;
+  do
+  :: list[i] == s -> break
+  :: else -> i++
+  od;
+  do
+  :: i + 1 < listed_n -> list[i] = list[i + 1]; i++
+  :: else -> break
+  od;
+  listed_n--;
+  list[listed_n] = 0;
+  listed[s] = false;
+  i = 0
+}
+
+/* Who sleeps when the model begins: for larger configurations. */
+#ifndef AWAKE
+#define AWAKE WORKERS
+#endif
+
+inline fall_asleep(i) {
+  i = AWAKE;
+  do
+  :: i < WORKERS ->
+     push_front(i);
+     sleeping++;
+     if
+     :: reactor_ == NOBODY -> reactor_ = i; at_reactor[i] = true
+     :: else
+     fi;
+     i++
+  :: else -> break
+  od;
+  i = 0
+}
+
+inline push_front(s) {
+  list[listed_n] = s;
+  listed_n++;
+  listed[s] = true
+}
+
+/* --- the io_context: functions that call or interrupt who sleeps there, and handlers --- */
+
+mtype = { call, interrupt, event };
+chan io = [IO_CAPACITY] of { mtype, byte };
+
+/* Worker after worker may be called and get up by itself, so calls that nobody has run yet may add
+   up. The model follows that as far as IO_CAPACITY, and then ends. */
+inline post(what, s) {
+  if
+  :: nfull(io) -> io!what, s
+  :: full(io) -> started = ALL + 100
+  fi
+}
+
+/* --- waking --- */
+
+#define cells_at(i) cells[(i < FUNCTIONS -> i : 0)]
+
+#if BUG == 111 /* polls although somebody sleeps at the reactor */
+#define may_poll true
+#else
+#define may_poll (reactor_ == NOBODY) /* !reactor_taken_ */
+#endif
+
+#define is_claimed(v, i) (claimed_begin[v] + i < claimed_end[v] && cells_at(claimed_begin[v] + i) == FULL)
+#define is_full(i, end) (i < end && cells_at(i) == FULL)
+
+inline skip_empty(next, end) {
+  do
+  :: next < end && cells_at(next) == TAKEN -> next++
+  :: else -> break
+  od
+}
+
+inline skip_taken(b, e, now) {
+  do
+  :: now && b < e && cells_at(b) != FULL -> b++
+  :: else -> break
+  od
+}
+
+/* any_work(): r says whether there is a function that nobody has taken, `me` (or NOBODY) going to
+   take the first of its own claim. A claim is read before its cells are. */
+#ifdef COARSE
+#define sees(v, me) (is_claimed(v, 0) && v != me || is_claimed(v, 1))
+
+inline any_work(me, r, v, b, e) {
+  atomic {
+#if BUG != 105
+    !shard_mutex ->
+#endif
+    skip_empty(shard_next, FROM_OUTSIDE);
+#if FROM_INSIDE
+    skip_empty(local_next, FUNCTIONS);
+#endif
+    r = is_full(shard_next, FROM_OUTSIDE) || FROM_INSIDE && is_full(local_next, FUNCTIONS) ||
+        sees(0, me) || sees(1, me) || WORKERS > 2 && sees(WORKERS - 1, me)
+  }
+}
+#else
+inline any_work(me, r, v, b, e) {
+  atomic {
+#if BUG == 105 /* shards are looked at without their lock */
+    true ->
+#else
+    !shard_mutex ->
+#endif
+    skip_empty(shard_next, FROM_OUTSIDE);
+    r = is_full(shard_next, FROM_OUTSIDE)
+  }
+#if FROM_INSIDE
+  if
+  :: !r -> atomic { skip_empty(local_next, FUNCTIONS); r = is_full(local_next, FUNCTIONS) }
+  :: else
+  fi;
+#endif
+  v = 0;
+  do
+  :: !r && v < WORKERS ->
+     d_step {
+       b = claimed_begin[v] + (v == me -> 1 : 0);
+       e = claimed_end[v];
+       skip_taken(b, e, (v == me || v == w));
+       if
+       :: b >= e -> b = 0; e = 0
+       :: else
+       fi
+     }
+     if
+     :: b != e -> d_step { skip_taken(b, e, true); r = (b < e); b = 0; e = 0 }
+     :: else
+     fi;
+     v++
+  :: else -> break
+  od;
+  v = 0
+}
+#endif
+
+/* call_somebody(): s is whom, or NOBODY */
+inline call_somebody(s, i) {
+  /* who reads twice that a call is wanted, with and without the lock, is spared the first time */
+  atomic {
+    if
+    :: !wants_call -> s = NOBODY
+    :: wants_call && !parking_mutex -> parking_mutex = true; s = WORKERS + 1
+    fi
+  }
+  if
+  :: s == NOBODY
+  :: else ->
+     atomic { /* parking::call() */
+       s = list[next_at];
+       unlist(s, i);
+       called[s] = true;
+       sleeping--;
+#if BUG == 108 /* who sleeps at the reactor counts as searching from the call on */
+       searching++;
+#else
+       if
+       :: at_reactor[s]
+       :: else -> searching++
+       fi;
+#endif
+       if
+       :: at_reactor[s] -> s = s + AT_REACTOR
+       :: else
+       fi;
+       parking_mutex = false
+     }
+  fi
+}
+
+/* What follows without a lock: call_at_reactor(), interrupt_reactor(), notify_one(). */
+
+inline wake(how, s) {
+  atomic {
+    if
+    :: s == NOBODY
+    :: s >= AT_REACTOR -> post(how, s - AT_REACTOR)
+    :: s < NOBODY -> waits[s] = false
+    fi;
+    s = 0
+  }
+}
+
+#ifdef ELASTIC
+/* grow(), with create_worker() and free_worker() */
+inline grow(s) {
+  LOCK(thread_mutex);
+  if
+  :: !all_busy -> UNLOCK(thread_mutex)
+  :: else ->
+     LOCK(parking_mutex);
+     if
+     :: live >= WORKERS -> can_grow = false; UNLOCK(parking_mutex); UNLOCK(thread_mutex)
+     :: else ->
+        live++;
+        UNLOCK(parking_mutex);
+        searching++; /* add_search() */
+        atomic {
+          slot_is_free -> /* in the code, there is always one more */
+          s = 0;
+          do
+          :: born[s] -> s++
+          :: else -> break
+          od;
+          born[s] = true;
+          s = NOBODY
+        }
+        UNLOCK(thread_mutex)
+     fi
+  fi
+}
+
+inline get_hands(s, i) {
+#if BUG == 114 /* if the one to be called has got up meanwhile, that is all */
+  if
+  :: wants_call -> call_somebody(s, i)
+  :: else ->
+     s = NOBODY;
+     if
+     :: all_busy -> grow(s)
+     :: else
+     fi
+  fi
+#else
+  call_somebody(s, i);
+  if
+  :: s == NOBODY && can_grow ->
+     if
+     :: all_busy -> grow(s)
+     :: else
+     fi
+  :: else
+  fi
+#endif
+}
+#else
+inline get_hands(s, i) {
+  call_somebody(s, i)
+}
+#endif
+
+#ifdef COARSE
+#define STEP atomic
+#else
+#define STEP
+#endif
+
+/* if (wants_hands() && any_work(me)) get_hands() */
+inline look_and_call(me, r, v, b, e, s, i) {
+  STEP {
+    s = NOBODY;
+    if
+    :: wants_hands ->
+       any_work(me, r, v, b, e);
+       if
+       :: r -> r = false; get_hands(s, i)
+       :: else
+       fi
+    :: else
+    fi
+  }
+  wake(call, s)
+}
+
+#ifdef WATCH
+/* ask_for_watch() */
+inline ask_for_watch(s) {
+  STEP {
+    s = NOBODY;
+    deferred = true;
+    if
+    :: watched
+    :: else ->
+       if
+       :: sleeping == 0
+       :: else ->
+          atomic {
+            !parking_mutex ->
+            if
+            :: watched || listed_n == 0
+            :: else ->
+               s = list[next_at];
+               watches[s] = true;
+               watched = true;
+               if
+               :: at_reactor[s] -> s = s + AT_REACTOR
+               :: else
+               fi
+            fi
+          }
+       fi
+    fi
+  }
+  wake(interrupt, s)
+}
+#endif
+
+#ifdef WATCH
+/* published_inside(), below the limit of a batch */
+inline published_inside(s, i) {
+  if
+  :: !wants_hands
+  :: else ->
+     if
+     :: sleeping == 0 -> get_hands(s, i); wake(call, s)
+     :: else -> ask_for_watch(s)
+     fi
+  fi
+}
+#endif
+
+/* --- workers --- */
+
+#define has_work(next, limit) (is_full(next, limit) || is_full(next + 1, limit) && cells_at(next) == TAKEN)
+#define can_rob(v) (is_claimed(v, 0) || is_claimed(v, 1))
+
+inline rob(v) {
+  begin = claimed_begin[v];
+  if
+  :: !is_claimed(v, 0) -> begin++
+  :: else
+  fi;
+  end = begin + (claimed_end[v] - begin + 1) / 2
+}
+
+/* run_queue::claim(BATCH, true) */
+inline claim(next, limit, b, e) {
+  skip_empty(next, limit);
+  b = next;
+  e = next;
+  do
+  :: e - b < BATCH && is_full(e, limit) -> e++
+  :: else -> break
+  od;
+  if
+  :: e != b && e - b < BATCH -> e = b + (e - b + 1) / 2; next = e
+  :: e != b && e - b == BATCH -> next = e
+  :: e == b -> b = 0; e = 0
+  fi
+}
+
+proctype worker(byte w) {
+  byte begin = 0, end = 0; /* worker::range */
+  bool is_searching = false, in_reactor = false, r = false, in_search = false, in_poll = false;
+  byte v = 0, b = 0, e = 0, s = 0, i = 0, n = 0, who = 0;
+  mtype what = 0;
+#ifdef WATCH
+  bool timed = false, woken = false;
+  byte quiet = 0;
+#endif
+
+#ifdef ELASTIC
+  bool was_called = false;
+#endif
+
+#if FROM_INSIDE
+  end = (w == 0 -> 1 : 0);
+#endif
+  if
+  :: w >= AWAKE -> goto sleep_until_called
+  :: else
+  fi;
+#ifdef ELASTIC
+
+end_unborn:
+  born[w];
+  is_searching = true;
+#endif
+
+work_loop:
+  atomic {
+    if
+    :: begin != end -> goto run_range
+    :: begin == end -> begin = 0; end = 0
+    fi;
+    if
+    :: is_searching -> goto search
+#ifndef COARSE
+    :: !is_searching && may_poll -> goto poll /* refill() */
+#endif
+    :: !is_searching
+    fi
+  }
+after_poll:
+  atomic { /* one place after the other, in the code */
+    if
+    :: has_work(shard_next, FROM_OUTSIDE) -> claim(shard_next, FROM_OUTSIDE, begin, end); goto start_range
+#if FROM_INSIDE
+    :: runs_first == w && has_work(local_next, FUNCTIONS) ->
+       claim(local_next, FUNCTIONS, begin, end);
+       goto start_range
+#endif
+    :: else
+    fi
+  }
+  /* idle(): begin_search(), which a change of the word may make fail */
+  atomic {
+    if
+    :: searching == 0 -> searching++; is_searching = true
+    :: true -> goto sleep
+    fi
+  }
+
+search:
+  atomic {
+    if
+    :: has_work(shard_next, FROM_OUTSIDE) -> claim(shard_next, FROM_OUTSIDE, begin, end)
+#if FROM_INSIDE
+    :: has_work(local_next, FUNCTIONS) -> claim(local_next, FUNCTIONS, begin, end)
+#endif
+    :: w != 0 && can_rob(0) -> rob(0)
+    :: w != 1 && can_rob(1) -> rob(1)
+#if WORKERS > 2
+    :: w != 2 && can_rob(2) -> rob(2)
+#endif
+    :: else
+    fi;
+    in_search = (begin != end);
+    if
+    :: begin != end -> goto start_range
+    :: else
+    fi
+  }
+  atomic {
+    if
+    :: may_poll -> in_search = true
+    :: true -> goto sleep
+    fi;
+#if BUG == 109 /* the search goes on during poll() */
+    goto poll
+#endif
+  }
+  goto end_search;
+
+start_range:
+  atomic { claimed_begin[w] = begin; claimed_end[w] = end } /* claim::set() */
+  look_and_call(w, r, v, b, e, s, i);
+#if BUG == 104 /* the search is not ended before functions run */
+  if
+  :: in_search -> in_search = false; goto run_range
+  :: else -> goto run_range
+  fi;
+#endif
+  if
+  :: !in_search -> goto run_range
+  :: else
+  fi;
+
+end_search:
+  atomic { searching--; is_searching = false }
+#if BUG != 101 /* no second look when a search ends */
+  look_and_call(w, r, v, b, e, s, i);
+#endif
+  if
+  :: begin == end -> goto poll
+  :: else -> in_search = false
+  fi;
+
+run_range:
+  atomic {
+    i = begin;
+    begin++;
+    claimed_begin[w] = begin; /* claim::set_begin() */
+    if
+    :: begin == end -> begin = 0; end = 0; claimed_begin[w] = 0; claimed_end[w] = 0
+    :: else
+    fi;
+    if
+    :: cells[i] == FULL -> cells[i] = TAKEN; started++ /* cell::take(), run() */
+    :: else -> i = 0; goto work_loop
+    fi
+  }
+#if FROM_INSIDE
+  if
+  :: i == 0 ->
+     i = 0;
+     runs_first = w;
+     do
+     :: posted < FROM_INSIDE ->
+#ifdef ANSWERS
+        started > posted; /* it has waited for what it posted before */
+#endif
+        posted++;
+        local_used++; /* reserve() */
+#if BUG == 207    /* asks for a watch, then publishes */
+        published_inside(s, i);
+        cells[local_used - 1] = FULL;
+#else
+        cells[local_used - 1] = FULL; /* publish() */
+        published_inside(s, i);
+#endif
+     :: else -> break
+     od
+  :: else -> i = 0
+  fi;
+#else
+  i = 0;
+#endif
+  started >= ALL; /* every function runs that long */
+  goto over;
+
+poll:
+  n = 0;
+  in_poll = true;
+  do
+  :: n < 2 ->
+     atomic {
+       if
+       :: nempty(io) -> io?what, who
+       :: empty(io) -> break
+       fi
+     }
+     n++;
+     goto handler;
+handled:
+     skip
+  :: else -> break
+  od;
+  in_poll = false;
+#ifdef WATCH
+  d_step {
+    i = 0;
+    do
+    :: i < WORKERS -> polled[i] = true; i++
+    :: else -> break
+    od;
+    i = 0
+  }
+  if
+  :: n != 0 && sleeping != 0 -> ask_for_watch(s)
+  :: else
+  fi;
+#endif
+  if
+  :: in_search && n == 0 ->
+     in_search = false;
+#if BUG == 109
+     goto search;
+#endif
+     atomic {
+       if
+       :: searching == 0 -> searching++; is_searching = true; goto search
+       :: true -> goto sleep
+       fi
+     }
+  :: !in_search -> n = 0; goto after_poll
+  :: else -> n = 0; in_search = false; goto work_loop
+  fi;
+
+/* What the io_context runs, on a worker that polls or that sleeps there. */
+handler:
+  if
+  :: what == event ->
+     if
+     :: in_reactor -> goto get_up /* leave_reactor() */
+     :: else
+     fi;
+runs_handler:
+#ifndef ELASTIC
+     started++;
+#endif
+     started >= ALL;
+     goto over
+  :: what == call && who != w -> /* call_at_reactor() */
+#if BUG != 106 /* a call that another worker has run is lost */
+     atomic {
+       !parking_mutex ->
+       if
+       :: reactor_ == who && called[who] ->
+          called[who] = false; /* parking::recall() */
+          push_front(who);
+          sleeping++;
+          r = true
+       :: else -> r = false
+       fi
+     }
+#if BUG != 107 /* a call is taken back, and nobody looks */
+     if
+     :: r -> r = false; look_and_call(NOBODY, r, v, b, e, s, i)
+     :: else
+     fi
+#else
+     r = false
+#endif
+#else
+     skip
+#endif
+  :: what == interrupt && who != w ->
+#ifdef WATCH
+#if BUG != 205 /* an interruption that another worker has run is lost */
+     atomic {
+       !parking_mutex ->
+       if
+       :: reactor_ == who && watches[who] -> post(interrupt, who)
+       :: else
+       fi
+     }
+#endif
+#endif
+     skip
+  :: else
+  fi;
+  what = 0;
+  who = 0;
+  if
+  :: in_poll -> goto handled
+  :: else -> goto slept_at_reactor
+  fi;
+
+sleep:
+#if BUG == 102 /* looks first, then lies down */
+  any_work(NOBODY, r, v, b, e);
+#endif
+  atomic { /* parking::lie_down(), take_reactor_if_free() */
+    !parking_mutex ->
+    push_front(w);
+    sleeping++;
+    if
+    :: is_searching -> searching--; is_searching = false
+    :: else
+    fi;
+    if
+    :: reactor_ == NOBODY -> reactor_ = w; at_reactor[w] = true
+    :: else
+    fi
+  }
+#if BUG != 102
+  any_work(NOBODY, r, v, b, e); /* may_sleep() */
+#endif
+  if
+  :: r -> r = false; goto get_up
+  :: else
+  fi;
+
+#ifdef WATCH
+  quiet = 0;
+#endif
+sleep_until_called:
+  atomic {
+    !parking_mutex ->
+    if
+    :: !listed[w] -> goto get_up
+    :: else
+    fi;
+#ifdef WATCH
+    timed = watches[w];
+    woken = true;
+#endif
+    if
+    :: at_reactor[w] -> in_reactor = true
+    :: else -> waits[w] = true
+    fi
+  }
+  if
+  :: in_reactor ->
+end_reactor:
+     if
+     :: atomic { io?what, who; goto handler } /* run_one() */
+#ifdef WATCH
+     :: timed && empty(io) -> woken = false
+#endif
+     fi;
+slept_at_reactor:
+     in_reactor = false
+  :: else ->
+end_waits:
+     if
+     :: !waits[w]
+#ifdef WATCH
+     :: timed -> atomic { !parking_mutex -> waits[w] = false; woken = !listed[w] || !watches[w] }
+#endif
+#ifdef ELASTIC
+     :: live > 1 ->
+        LOCK(parking_mutex);
+        if
+        :: !waits[w] || !listed[w] || live == 1 -> UNLOCK(parking_mutex) /* woken, or expire() says no */
+        :: else ->
+           waits[w] = false;
+           goto expire
+        fi
+#endif
+     fi
+  fi;
+#ifdef WATCH
+  if
+  :: woken -> woken = false
+  :: else ->
+looks:
+#if BUG == 201
+     r = false; /* the watcher does not look */
+#else
+     any_work(NOBODY, r, v, b, e); /* may_sleep() */
+#endif
+     if
+     :: r -> r = false; goto get_up
+     :: else
+     fi;
+     atomic {
+       !parking_mutex ->
+       if
+       :: !(listed[w] && watches[w]) -> goto sleep_until_called
+       :: else -> /* ends_watch() */
+          parking_mutex = true;
+          if
+          :: deferred -> quiet = 0; deferred = false
+          :: else
+          fi
+       fi
+     }
+     atomic {
+          if
+          :: !polled[w] && reactor_ == NOBODY -> reactor_ = w; at_reactor[w] = true
+          :: else
+          fi;
+          polled[w] = false;
+          quiet++;
+          if
+          :: quiet >= QUIET && reactor_ != NOBODY ->
+             quiet = 0;
+             watches[w] = false;
+             watched = false;
+             parking_mutex = false;
+#if BUG != 202 /* no look after the end of the watch */
+             goto looks
+#endif
+          :: else -> parking_mutex = false
+          fi
+     }
+  fi;
+#endif
+  goto sleep_until_called;
+
+#ifdef ELASTIC
+expire: /* under the parking's mutex */
+#if BUG == 113 /* can_grow is set after the word was changed */
+  atomic { unlist(w, i); sleeping-- }
+  live--;
+  can_grow = true;
+#else
+  can_grow = true;
+  d_step { unlist(w, i); sleeping-- }
+  live--;
+#endif
+  UNLOCK(parking_mutex);
+  born[w] = false; /* in_use */
+  goto end_unborn;
+#endif
+
+get_up:
+  atomic { /* parking::get_up() */
+    !parking_mutex ->
+#if defined(WATCH) && !defined(COARSE)
+    parking_mutex = true;
+#endif
+    if
+    :: listed[w] -> unlist(w, i); sleeping--
+    :: else
+    fi;
+#ifdef ELASTIC
+    was_called = called[w] && at_reactor[w];
+#endif
+    if
+    :: called[w] ->
+       called[w] = false;
+#if BUG != 110 /* who was called does not know that it counts as searching */
+       is_searching = !at_reactor[w]
+#endif
+    :: else
+    fi;
+    waits[w] = false;
+#if defined(WATCH) && !defined(COARSE)
+  }
+  atomic {
+#endif
+#ifdef WATCH
+    if
+    :: watches[w] ->
+#if BUG != 203 /* a watch goes on without a watcher */
+       watched = false;
+#endif
+#if BUG != 206 /* a watcher that was called goes without a successor */
+       r = true;
+#endif
+       watches[w] = false
+    :: else
+    fi;
+    timed = false;
+    parking_mutex = false;
+#endif
+    if
+    :: at_reactor[w] ->
+       at_reactor[w] = false;
+       reactor_ = NOBODY;
+#if BUG != 204 /* the reactor is left without a watcher */
+       r = true
+#endif
+    :: else
+    fi
+  }
+#ifdef WATCH
+  if
+  :: r -> r = false; ask_for_watch(s)
+  :: else
+  fi;
+#endif
+  r = false;
+  if
+  :: what == event ->
+     in_reactor = false;
+#ifdef ELASTIC
+#if BUG != 112 /* who was called and runs a handler instead does not look */
+     if
+     :: was_called -> was_called = false; look_and_call(NOBODY, r, v, b, e, s, i)
+     :: else
+     fi;
+#endif
+#endif
+     goto runs_handler
+  :: else
+  fi;
+#ifdef MENDED_SEARCH
+  if
+  :: !is_searching -> atomic { searching++; is_searching = true } /* add_search() */
+  :: else
+  fi;
+#endif
+  goto work_loop
+
+over:
+  skip
+}
