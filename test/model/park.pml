@@ -5,6 +5,36 @@
  * file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
  */
 
+/*
+ * Parking: no function waits while a worker that could have it sleeps.
+ *
+ * Models        producers against workers: scheduler::push(), published(), get_hands(), grow(),
+ *               expire(), and all that workers.pml names. ELASTIC is a pool with min_threads of 1.
+ * Left out      see workers.pml; and the watch, so there are I/O events only where a pool may grow
+ * Checked       every execution ends with all functions running at once: no worker sleeps, and a
+ *               pool that may grow has grown, while a function waits
+ *
+ * test/model/run reads what follows: what holds, and the seeded bugs, each of which must be found.
+ *
+ *   holds :
+ *   holds -DELASTIC :
+ *   holds -DELASTIC -DEVENTS=1 -DFROM_OUTSIDE=1 -DPRODUCERS=1 :
+ *   bug 101 : nobody looks after the end of a search
+ *   bug 102 : a worker looks for work and then lies down
+ *   bug 103 : a producer reads the word and then publishes
+ *   bug 104 : a worker that has found work runs it while it still counts as searching
+ *   bug 105 : a shard is looked at without waiting for who has its lock
+ *   bug 106 : a call for the worker at the reactor that another one runs is lost
+ *   bug 108 : who is called at the reactor counts as searching at once, and may run a handler
+ *   bug 110 : who is called does not know that it counts as searching
+ *   bug 112 -DELASTIC -DEVENTS=1 -DFROM_OUTSIDE=1 -DPRODUCERS=1 :
+ *       who is called at the reactor and runs a handler instead does not look
+ *   bug 113 -DELASTIC : an expiring worker leaves the list before the pool may grow
+ *   bug 114 -DELASTIC : where the worker to be called has got up meanwhile, the pool does not grow
+ *   bug 115 -DELASTIC -DEVENTS=1 -DFROM_OUTSIDE=1 -DPRODUCERS=1 :
+ *       who gets up for a function that it has seen polls first, and nobody searches
+ */
+
 #ifndef WORKERS
 #define WORKERS 2
 #endif
@@ -57,6 +87,14 @@ proctype producer(bool plain; byte n) {
   od
 }
 
+/* I/O completes, at any time. */
+proctype device(byte n) {
+  do
+  :: n == 0 -> break
+  :: else -> atomic { post(event, 0); n-- }
+  od
+}
+
 init {
   byte i = 0;
   atomic {
@@ -75,11 +113,10 @@ init {
     run producer(true, FROM_OUTSIDE - 1);
     run producer(false, 1);
 #endif
+#if EVENTS
+    run device(EVENTS);
+#endif
     i = 0
   }
-  do
-  :: i < EVENTS -> atomic { post(event, 0); i++ }
-  :: else -> break
-  od;
   started >= ALL /* or else the model does not end */
 }

@@ -5,6 +5,39 @@
  * file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
  */
 
+/*
+ * The watch: what is put off because a wake-up costs so much is not forgotten.
+ *
+ * Models        scheduler::published_inside() below the limit of a batch, ask_for_watch(),
+ *               interrupt_reactor(), ends_watch(), the reactor in poll() and sleep_at_reactor(), and
+ *               all that workers.pml names. Function 0 runs already and posts FROM_INSIDE others;
+ *               EVENTS handlers come from the reactor.
+ * Left out      see workers.pml; how long a period is; that a watch ends after eight periods and not
+ *               after two
+ * Checked       every execution ends with all functions and handlers running at once: none is left
+ *               to a worker that is busy while another one sleeps
+ *
+ * test/model/run reads what follows: what holds, and the seeded bugs, each of which must be found.
+ *
+ *   holds :
+ *   holds -DEVENTS=1 -DFROM_INSIDE=0 :
+ *   holds -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 :
+ *   holds -DEVENTS=2 -DWORKERS=3 -DAWAKE=0 -DFROM_INSIDE=0 :
+ *   holds -DFROM_INSIDE=2 -DANSWERS -DWORKERS=3 -DAWAKE=1 :
+ *   bug 107 -DEVENTS=1 -DFROM_INSIDE=0 : a call is taken back, and nobody looks
+ *   bug 109 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls while it counts as searching
+ *   bug 111 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls although somebody sleeps at the reactor
+ *   bug 201 : the watcher does not look
+ *   bug 202 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 : nobody looks after the end of a watch
+ *   bug 203 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 : a watcher gets up and is still said to watch
+ *   bug 204 -DEVENTS=1 -DFROM_INSIDE=0 : the reactor is left and nobody watches
+ *   bug 205 -DEVENTS=1 -DWORKERS=3 -DAWAKE=2 -DPOLLING -DCOARSE breadth-first :
+ *       an interruption of the watcher at the reactor that another worker runs is lost
+ *   bug 206 -DEVENTS=2 -DWORKERS=3 -DAWAKE=0 -DFROM_INSIDE=0 :
+ *       a watcher that is called has no successor, though nobody sits at the reactor
+ *   bug 207 : who posts asks for a watch and then publishes
+ */
+
 #define WATCH
 #ifndef WORKERS
 #define WORKERS 2
@@ -21,6 +54,14 @@
 #define IO_CAPACITY 4
 
 #include "workers.pml"
+
+/* I/O completes, at any time. */
+proctype device(byte n) {
+  do
+  :: n == 0 -> break
+  :: else -> atomic { post(event, 0); n-- }
+  od
+}
 
 init {
   byte i = 0;
@@ -39,12 +80,11 @@ init {
     :: i < WORKERS -> run worker(i); i++
     :: else -> break
     od;
+#if EVENTS
+    run device(EVENTS);
+#endif
     i = 0
   }
-  do
-  :: i < EVENTS -> atomic { post(event, 0); i++ }
-  :: else -> break
-  od;
 #if FROM_OUTSIDE > 1 || !FROM_INSIDE
   do
   :: shard_used < FROM_OUTSIDE ->

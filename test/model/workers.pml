@@ -7,15 +7,16 @@
 
 /*
  * The workers of park.pml and watch.pml, with their parking and their reactor: work_loop(), idle(),
- * search(), sleep() of impl/scheduler.ipp and the class parking, line by line.
+ * search(), sleep(), get_up(), any_work() of impl/scheduler_workers.ipp and the class parking, line by
+ * line.
  *
  * What is left out: signals (exit, paused, surplus), lifo, the robbery by a busy worker, the order
  * in which places are looked at, the number of turns. Where the code goes by a counter (whether a
  * busy worker polls, how long a search takes), the model does either.
  *
  * Functions are cells of one array: 0 .. FROM_OUTSIDE-1 is the shard's queue, the rest is the local
- * queue of whoever runs function 0. run_queue is modelled in queue.pml; here, what it does under its
- * lock is one step.
+ * queue of whoever runs function 0. run_queue is modelled in queue.pml; here, a claim and a
+ * look are one step each.
  *
  * EVERY FUNCTION AND EVERY HANDLER RUNS UNTIL ALL OF THEM HAVE BEEN STARTED, and there are no more
  * of them than workers. So the model comes to a wrong end, with a worker asleep for ever and others
@@ -26,11 +27,14 @@
  * and the last store of claim::set() are seq_cst; the rest of a sleeper, the list and reactor_ are
  * guarded by the parking's mutex. Three accesses are weaker. deferred_ and polls_ only say how long
  * a watcher watches. reactor_taken_ is relaxed, but changes under the parking's mutex: a worker that
- * gets up sees who sleeps there, and who sits down there later looks for work himself. (That a worker
- * does not poll meanwhile is needed: it may have got up for a function that it has seen, and would
- * let that wait for the handlers that it finds.) cell::publish_under_lock() and the unlocking that follows it
- * are release stores, which may become visible after the producer has read the word: here, the
- * producer may read it before both.
+ * gets up sees who sleeps there, and who sits down there later looks for work himself.
+ * cell::publish_under_lock() and the unlocking that follows it are release stores, which may become
+ * visible after the producer has read the word: here, the producer may read it before both.
+ */
+
+/*
+ * COARSE joins steps, for larger configurations; AWAKE says how many workers do not sleep when the
+ * model begins; ANSWERS makes function 0 wait for what it has posted before it posts more.
  */
 
 /* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS, and BUG for a seeded bug. */
@@ -201,7 +205,7 @@ inline any_work(me, r, v, b, e) {
 #else
 inline any_work(me, r, v, b, e) {
   atomic {
-#if BUG == 105 /* shards are looked at without their lock */
+#if BUG == 105 /* does not wait for who has the lock: spin_lock::synchronize() */
     true ->
 #else
     !shard_mutex ->
@@ -464,6 +468,12 @@ proctype worker(byte w) {
   :: w >= AWAKE -> goto sleep_until_called
   :: else
   fi;
+#ifdef POLLING /* worker 1 has seen that nobody sleeps at the reactor, when the model begins */
+  if
+  :: w == 1 -> in_search = true; goto poll
+  :: else
+  fi;
+#endif
 #ifdef ELASTIC
 
 end_unborn:
@@ -899,7 +909,8 @@ get_up:
        r = true
 #endif
     :: else
-    fi
+    fi;
+    r = r && reactor_ == NOBODY /* unattended */
   }
 #ifdef WATCH
   if
@@ -922,7 +933,7 @@ get_up:
      goto runs_handler
   :: else
   fi;
-#ifdef MENDED_SEARCH
+#if defined(ELASTIC) && BUG != 115 /* who gets up for what it has seen does not count as searching */
   if
   :: !is_searching -> atomic { searching++; is_searching = true } /* add_search() */
   :: else

@@ -9,14 +9,15 @@
 # Installs what Bulkhead's build, tests and examples need and this machine lacks. That is done on
 # Debian 12; on another system it says what is needed, and ends with status 2.
 #
-#   install.sh [bench]    with "bench", also what test/bench measures with
+#   install.sh [bench|model]    also what test/bench measures with, or test/model checks with
 
 set -euo pipefail
 
 packages=(g++ cmake ninja-build libssl-dev libboost1.81-dev libboost-context1.81-dev
   libboost-program-options1.81-dev libboost-test1.81-dev libboost1.81-tools-dev)
-bench=${1-}
-[ "$bench" != bench ] || packages+=(libtbb-dev libconcurrentqueue-dev python3 valgrind)
+purpose=${1-}
+[ "$purpose" != model ] || packages+=(spin)
+[ "$purpose" != bench ] || packages+=(libtbb-dev libconcurrentqueue-dev python3 valgrind)
 
 compile() { "${CXX:-c++}" -std=c++20 -x c++ - "$@" 2>/dev/null; }
 
@@ -40,7 +41,8 @@ missing() {
   fi
   compile -o /dev/null -lcrypto <<<$'#include <openssl/evp.h>\nint main() {}' ||
     echo "OpenSSL's headers and libcrypto"
-  [ "$bench" != bench ] || missing_for_bench
+  [ "$purpose" != model ] || command -v spin >/dev/null || echo "spin"
+  [ "$purpose" != bench ] || missing_for_bench
 }
 
 missing_for_bench() {
