@@ -306,7 +306,7 @@ BULKHEAD_DECL bool scheduler::idle(worker& w) noexcept {
 /// Looks for work for a while, alone. False if there was none; the worker still searches then, unless
 /// somebody else began while it polled.
 BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
-  const unsigned turns = w.patience.next();
+  unsigned turns = 0;
   for (unsigned turn = 0;; ++turn) {
     if (signals(w) != 0) return true;
     if (claim_local(w) || claim_from_shards(w) || rob(w, all_workers)) {
@@ -314,6 +314,7 @@ BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
       end_search(w);
       return true;
     }
+    if (turn == 0) turns = w.patience.next();
     if (turn == turns) break;
     if ((w.io_hot || turn % 16 == 0) && !reactor_taken_.load(std::memory_order_relaxed)) {
       // What it finds there may take long, so somebody else may search meanwhile.

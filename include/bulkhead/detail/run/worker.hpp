@@ -15,6 +15,7 @@
 #include <bulkhead/detail/run/run_queue.hpp>
 #include <bulkhead/detail/run/spin_lock.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -135,36 +136,39 @@ private:
 ///
 /// A search that finds something saves two threads a wake-up; one that does not costs processor
 /// time, and with it the worker's good standing with the operating system, which is slower to let it
-/// run the next time. So the patience shrinks with each search in vain, and is back with the first
-/// that is not. Lest it never be found out that patience pays, it is tried once in a while, less
-/// and less often.
+/// run the next time. So a worker searches as long as one search in three finds something, and
+/// otherwise only looks. Lest it never be found out that searches pay again, one is tried once in a
+/// while, less and less often.
 class search_patience {
 public:
   unsigned next() noexcept {
-    tries_ = ++searches_ == interval_;
-    if (tries_) searches_ = 0;
-    return tries_ ? longest : turns_;
+    tries_ = score_ == 0 && ++looks_ == interval_;
+    if (tries_) looks_ = 0;
+    return score_ != 0 || tries_ ? longest : 0;
   }
 
   void found_after(unsigned turns) noexcept {
     if (turns == 0) return; // it was there at once: no merit of patience
-    turns_ = longest;
+    score_ = std::min(score_ + 2, best_score);
     interval_ = shortest_interval;
-    searches_ = 0;
+    looks_ = 0;
   }
 
   void found_nothing() noexcept {
-    turns_ /= 4;
-    if (tries_ && interval_ != longest_interval) interval_ *= 2;
+    if (score_ != 0)
+      --score_;
+    else if (tries_ && interval_ != longest_interval)
+      interval_ *= 2;
   }
 
 private:
   static constexpr unsigned longest = 128;
+  static constexpr unsigned best_score = 8;
   static constexpr unsigned shortest_interval = 16;
   static constexpr unsigned longest_interval = 256;
 
-  unsigned turns_ = longest;
-  unsigned searches_ = 0; // since the last try
+  unsigned score_ = 2;
+  unsigned looks_ = 0; // since the last try
   unsigned interval_ = shortest_interval;
   bool tries_ = false;
 };
