@@ -8,13 +8,13 @@
 /*
  * The run queue: each function runs once or is dropped once, and no page is reused too early.
  *
- * Models        class run_queue (reserve(), claim_locked(), skip_empty(), has_work(), leave(), pass(),
- *               take_out()), segment_store (acquire(), release(), sweep()), cell (publish(), give_up(),
+ * Models        class run_queue (reserve(), claim_locked(), skip_empty(), has_work(), leave(),
+ *               move_head(), pass(), take_out()), segment_store (acquire(), release(), sweep()), cell (publish(), give_up(),
  *               take()), class claim, and of the scheduler run_range(), count_left(), rob(), and as
  *               much of sleep() and published() as it takes to see whether has_work() may be trusted.
  *               One producer, workers that claim and rob, and somebody who takes functions wherever
  *               they stand: drop_submissions(), the cancellation of an async_submit, a lifo worker.
- * Left out      other queues: a segment returns to the same one, which is harder. looks_empty(): a
+ * Left out      other queues: a segment returns to the same one. looks_empty(): a
  *               claim may find nothing at any time. A scan over cells under the lock is one step:
  *               states only grow, and a segment in which the head stands is not reused, so a scan that
  *               takes time ends where one would have ended that was made when it met its last cell.
@@ -156,7 +156,7 @@ byte head = 0, index_ = 0; /* head_ and next_ */
 #define LOCK(m) atomic { !m -> m = true }
 #define UNLOCK(m) m = false
 
-/* Under the lock: what pass() and take_out() do to the head. */
+/* Under the lock. */
 inline move_head(to) {
 #if BUG != 306
   index_ = SIZE;
@@ -181,7 +181,7 @@ inline take_out(s, j) {
 #if BUG == 305
   :: false
 #else
-  :: done[s] != SIZE
+  :: done[s] != SIZE || fresh[s] != life
 #endif
   :: else ->
      if
@@ -198,7 +198,7 @@ inline take_out(s, j) {
 }
 
 inline leave(s, n, j) {
-  atomic { done[s] = done[s] + n; n = done[s] }
+  atomic { life = fresh[s]; done[s] = done[s] + n; n = done[s] }
   if
 #if BUG == 303
   :: n == SIZE || n == SIZE + PASSED -> release(s, j)
@@ -208,10 +208,12 @@ inline leave(s, n, j) {
 #endif
   :: else
   fi;
-  n = 0
+  atomic { n = 0; life = 0 }
 }
 
-/* Under the lock. */
+/* Under the lock, which guards what it has seen at the cell where it stops. */
+byte seen = 0;
+
 inline skip_empty(s, j, n) {
   do
   :: atomic {
@@ -222,7 +224,7 @@ inline skip_empty(s, j, n) {
        :: else -> break
        od;
        if
-       :: j != SIZE -> index_ = j; j = 0; break
+       :: j != SIZE -> index_ = j; seen = state_[cell(s, j)]; j = 0; break
        :: else -> j = 0
        fi
      }
@@ -256,20 +258,12 @@ inline has_work(s, i, j, n, r) {
      LOCK(consumers);
 #if BUG == 313
      skip_empty(s, j, n);
-     r = is_odd(state_[cell(head, index_)]);
+     r = is_odd(state_[cell(head, index_)]); /* which may have left meanwhile */
 #else
-     do
-     :: skip_empty(s, j, n);
-        n = state_[cell(head, index_)];
-        if
-        :: n != fresh[head] + 2 -> break
-        :: else /* has been taken since */
-        fi
-     od;
-     r = is_odd(n);
-     n = 0;
+     skip_empty(s, j, n);
+     r = is_odd(seen);
 #endif
-     UNLOCK(consumers)
+     atomic { seen = 0; UNLOCK(consumers) }
   :: else
   fi;
   s = 0
@@ -291,7 +285,7 @@ inline published() {
 }
 
 proctype producer() {
-  byte i = 0, c = 0, s = 0, j = 0, n = 0;
+  byte i = 0, c = 0, s = 0, j = 0, n = 0, life = 0;
   do
   :: i < FUNCTIONS ->
      atomic { /* reserve() */
@@ -355,7 +349,7 @@ byte claimed_where[WORKERS], claimed_full[WORKERS], claimed_begin[WORKERS], clai
 proctype worker(byte w) {
   byte where = 0, meant = 0, begin = 0, end = 0; /* worker::range; meant is its `full` */
   byte left = 0;
-  byte to = 0, s = 0, i = 0, j = 0, n = 0, f = 0;
+  byte to = 0, s = 0, i = 0, j = 0, n = 0, f = 0, life = 0;
   bool r = false;
 #if WORKERS == 1
   byte newest = 0;
@@ -418,7 +412,7 @@ refill:
      :: else -> index_ = to
      fi
   fi;
-  atomic { UNLOCK(consumers); s = 0; to = 0 }
+  atomic { seen = 0; UNLOCK(consumers); s = 0; to = 0 }
   if
   :: begin != end -> goto run_range
   :: else
@@ -511,7 +505,7 @@ run_range: /* start_range() */
 
 /* Takes functions from wherever they stand. */
 proctype canceller() {
-  byte c = 0, seen = 0, i = 0, s = 0, j = 0, n = 0, f = 0;
+  byte c = 0, was = 0, i = 0, s = 0, j = 0, n = 0, f = 0, life = 0;
   bool r = false;
   do
   :: i < CANCELS ->
@@ -531,10 +525,10 @@ end_cancel:
        :: is_odd(state_[7]) -> c = 7
 #endif
        fi;
-       seen = state_[c];
+       was = state_[c];
        cancels = true
      }
-     take(c, seen, r);
+     take(c, was, r);
      if
      :: r ->
         end_function(c);
@@ -545,7 +539,7 @@ end_cancel:
 #endif
      :: else
      fi;
-     atomic { i++; s = 0; c = 0; seen = 0; r = false; cancels = false }
+     atomic { i++; s = 0; c = 0; was = 0; r = false; cancels = false }
   :: else -> break
   od
 }

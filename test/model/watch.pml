@@ -26,7 +26,6 @@
  *   holds -DFROM_INSIDE=2 -DANSWERS -DWORKERS=3 -DAWAKE=1 :
  *   bug 107 -DEVENTS=1 -DFROM_INSIDE=0 : a call is taken back, and nobody looks
  *   bug 109 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls while it counts as searching
- *   bug 111 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls although somebody sleeps at the reactor
  *   bug 201 : the watcher does not look
  *   bug 202 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 : nobody looks after the end of a watch
  *   bug 203 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 : a watcher gets up and is still said to watch

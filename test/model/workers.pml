@@ -161,11 +161,7 @@ inline post(what, s) {
 
 #define cells_at(i) cells[(i < FUNCTIONS -> i : 0)]
 
-#if BUG == 111 /* polls although somebody sleeps at the reactor */
-#define may_poll true
-#else
 #define may_poll (reactor_ == NOBODY) /* !reactor_taken_ */
-#endif
 
 #define is_claimed(v, i) (claimed_begin[v] + i < claimed_end[v] && cells_at(claimed_begin[v] + i) == FULL)
 #define is_full(i, end) (i < end && cells_at(i) == FULL)
@@ -371,21 +367,23 @@ inline look_and_call(me, r, v, b, e, s, i) {
 }
 
 #ifdef WATCH
-/* ask_for_watch() */
-inline ask_for_watch(s) {
+/* ask_for_watch(); ok says whether anybody watches */
+inline ask_for_watch(s, ok) {
   STEP {
     s = NOBODY;
     deferred = true;
+    ok = true;
     if
     :: watched
     :: else ->
        if
-       :: sleeping == 0
+       :: sleeping == 0 -> ok = false
        :: else ->
           atomic {
             !parking_mutex ->
             if
-            :: watched || listed_n == 0
+            :: watched
+            :: !watched && listed_n == 0 -> ok = false
             :: else ->
                s = list[next_at];
                watches[s] = true;
@@ -409,9 +407,10 @@ inline published_inside(s, i) {
   if
   :: !wants_hands
   :: else ->
+     ask_for_watch(s, r);
      if
-     :: sleeping == 0 -> get_hands(s, i); wake(call, s)
-     :: else -> ask_for_watch(s)
+     :: !r -> get_hands(s, i); wake(call, s)
+     :: r -> r = false
      fi
   fi
 }
@@ -457,9 +456,7 @@ proctype worker(byte w) {
   byte quiet = 0;
 #endif
 
-#ifdef ELASTIC
-  bool was_called = false;
-#endif
+  bool undone = false;
 
 #if FROM_INSIDE
   end = (w == 0 -> 1 : 0);
@@ -641,7 +638,7 @@ handled:
     i = 0
   }
   if
-  :: n != 0 && sleeping != 0 -> ask_for_watch(s)
+  :: n != 0 && sleeping != 0 -> ask_for_watch(s, r); r = false
   :: else
   fi;
 #endif
@@ -870,9 +867,7 @@ get_up:
     :: listed[w] -> unlist(w, i); sleeping--
     :: else
     fi;
-#ifdef ELASTIC
-    was_called = called[w] && at_reactor[w];
-#endif
+    undone = called[w] && at_reactor[w];
     if
     :: called[w] ->
        called[w] = false;
@@ -914,7 +909,7 @@ get_up:
   }
 #ifdef WATCH
   if
-  :: r -> r = false; ask_for_watch(s)
+  :: r -> r = false; ask_for_watch(s, r); undone = undone || !r
   :: else
   fi;
 #endif
@@ -922,18 +917,17 @@ get_up:
   if
   :: what == event ->
      in_reactor = false;
-#ifdef ELASTIC
 #if BUG != 112 /* who was called and runs a handler instead does not look */
      if
-     :: was_called -> was_called = false; look_and_call(NOBODY, r, v, b, e, s, i)
+     :: undone -> undone = false; look_and_call(NOBODY, r, v, b, e, s, i)
      :: else
      fi;
-#endif
 #endif
      goto runs_handler
   :: else
   fi;
-#if defined(ELASTIC) && BUG != 115 /* who gets up for what it has seen does not count as searching */
+  undone = false;
+#if BUG != 115 /* who gets up for what it has seen does not count as searching */
   if
   :: !is_searching -> atomic { searching++; is_searching = true } /* add_search() */
   :: else
