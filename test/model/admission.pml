@@ -8,27 +8,29 @@
 /*
  * Admission: the limit of the queue is exact, and each submission ends once.
  *
- * Models        of scheduler: push_submission(), is_still_full(), ask_for_credit(), get_credit(),
- *               call_in_credits(), stand_in_line(), enqueue(), join_line(), admit_from_line(),
- *               push_from_line(), call_resting(), take() and cancel(), close(), stop(),
- *               drop_submissions(), drop_late_submissions(), drained(), and what run(), run_async() and
- *               count_end() count; class submission_tally and class asymmetric_fence
- * Left out      the queues: a worker takes any function that stands there. How many credits a shard
- *               gets in advance, and whether a submitter that is admitted rests: either is chosen.
- *               waiter_limit, run_here(), a lack of memory. Continuations, hence has_line_ in
- *               may_sleep(), which is for a lack of memory.
- * Memory order  sequentially consistent but for a worker's tally: what it stores there stays in a
- *               buffer of one place, while the worker goes on, until it is seen at some time, before
- *               the worker's next store or lock, or at somebody's asymmetric_fence::wait_for_all()
- * Checked       never more than LIMIT submissions that are admitted and not known to be started; nobody
- *               is refused unless that many were, or a line stood there, while he asked, while
- *               which no shard holds credits that would overtake it; each submission
- *               is run, dropped or refused once, and nobody waits for ever; a drain is done when, and
- *               only when, the pool is closed and nothing is queued or runs; nobody touches a
- *               submitter that has returned
+ * Models        of scheduler: push_submission(), is_still_full(), ask_for_credit(),
+ *               get_credit(), call_in_credits(), stand_in_line(), enqueue(), join_line(),
+ *               admit_from_line(), push_from_line(), call_resting(), take() and cancel(),
+ *               close(), stop(), drop_submissions(), drop_late_submissions(), drained(), and
+ *               what run(), run_async() and count_end() count; class submission_tally and class
+ *               asymmetric_fence
+ * Left out      the queues: a worker, of which there is one, takes any function that stands
+ *               there. How many credits a shard gets in advance, and when a rest ends: either is
+ *               chosen. waiter_limit, run_here(), a lack of memory; continuations.
+ * Memory order  sequentially consistent but for the worker's tally: what it stores there stays
+ *               in a buffer of one place, while the worker goes on, until it is seen at some
+ *               time, before the worker's next store or lock, or at somebody's
+ *               asymmetric_fence::wait_for_all()
+ * Checked       never more than LIMIT submissions that are admitted and not known to be started;
+ *               nobody is refused unless that many were, or a line stood there, while he asked;
+ *               where a line begins, no shard holds credits with which it would be overtaken;
+ *               each submission is run, dropped or refused once, and nobody waits for ever; a
+ *               drain is done when, and only when, the pool is closed and nothing is queued or
+ *               runs; nobody touches a submitter that has returned
  *
- * Submissions 0 .. TRIES-1 are try_submit()s, the next BLOCKED are submit()s that wait, the next ASYNC
- * are async_submit()s, each with somebody who cancels it (CANCEL). END is 1 for close(), 2 for stop().
+ * Submissions 0 .. TRIES-1 are try_submit()s, the next BLOCKED are submit()s that wait, the next
+ * ASYNC are async_submit()s, each with somebody who cancels it (CANCEL). END is 1 for close(), 2 for
+ * stop().
  *
  * test/model/run reads what follows: what holds, and the seeded bugs, each of which must be found.
  *
@@ -46,10 +48,10 @@
  *   holds -DASYNC=1 -DCANCEL -DEND=2 :
  *   bug 401 -DTRIES=1 -DBLOCKED=1 : who joins the line does not look for room afterwards
  *   bug 402 -DTRIES=1 -DBLOCKED=1 : who opens the line does not wait for the fence
- *   bug 403 -DTRIES=3 -DBLOCKED=1 -DLIMIT=2 backwards : credits are not called in when a line begins
+ *   bug 403 -DTRIES=3 -DBLOCKED=1 -DLIMIT=2 backwards : credits are not called in for a line
  *   bug 404 -DTRIES=3 -DLIMIT=2 : credits are not called in before somebody is refused
  *   bug 405 -DTRIES=3 -DLIMIT=2 : credits are called in without the lock of their shard
- *   bug 406 -DTRIES=1 -DASYNC=1 -DCANCEL : an operation that was granted is cancelled without take()
+ *   bug 406 -DTRIES=1 -DASYNC=1 -DCANCEL : an admitted operation is cancelled without take()
  *   bug 407 -DASYNC=2 -DCANCEL : who cancels a queued operation does not let the line move
  *   bug 408 -DBLOCKED=2 : whether a submitter sleeps is read after it has been told
  *   bug 409 -DTRIES=1 -DBLOCKED=1 -DEND=1 : close() does not wait for the fence
@@ -135,6 +137,8 @@ bool has_key[ALL];                                                     /* of ope
 
 byte cells[ALL]; /* where a submission stands */
 
+#define stands(id) (cells[id] == FULL)
+
 /* --- the worker's tally, and the fence --- */
 
 byte started_ = 0; /* submission_tally::value_, as it is seen */
@@ -184,7 +188,11 @@ inline call_in_credits() {
     !shard_mutex[0] && !shard_mutex[1] ->
 #endif
     if
-    :: lent -> granted = granted - in_hand[0] - in_hand[1]; in_hand[0] = 0; in_hand[1] = 0; lent = false
+    :: lent ->
+       granted = granted - in_hand[0] - in_hand[1];
+       in_hand[0] = 0;
+       in_hand[1] = 0;
+       lent = false
     :: else
     fi
   }
@@ -599,12 +607,12 @@ end_worker:
      }
 #endif
   :: atomic {
-       !exit_signal && (cells[0] == FULL || cells[1 % ALL] == FULL || cells[ALL / 2] == FULL || cells[ALL - 1] == FULL) ->
+       !exit_signal && (stands(0) || stands(1 % ALL) || stands(ALL / 2) || stands(ALL - 1)) ->
        if
-       :: cells[0] == FULL -> f = 0
-       :: cells[1 % ALL] == FULL -> f = 1 % ALL
-       :: cells[ALL / 2] == FULL -> f = ALL / 2
-       :: cells[ALL - 1] == FULL -> f = ALL - 1
+       :: stands(0) -> f = 0
+       :: stands(1 % ALL) -> f = 1 % ALL
+       :: stands(ALL / 2) -> f = ALL / 2
+       :: stands(ALL - 1) -> f = ALL - 1
        fi;
 #if BUG != 411
        cells[f] = TAKEN;
@@ -679,7 +687,8 @@ proctype ending() {
   :: else ->
      pop_line(id, i);
      if
-     :: is_async(id) -> atomic { has_key[id] = false; departing++; refused++; is_refused[id] = true }
+     :: is_async(id) ->
+        atomic { has_key[id] = false; departing++; refused++; is_refused[id] = true }
      :: else ->
         if
         :: asleep[id] -> now[id] = REFUSED; call_submitter(id)

@@ -9,21 +9,25 @@
  * The run queue: each function runs once or is dropped once, and no page is reused too early.
  *
  * Models        class run_queue (reserve(), claim_locked(), skip_empty(), has_work(), leave(),
- *               move_head(), pass(), take_out()), segment_store (acquire(), release(), sweep()), cell (publish(), give_up(),
- *               take()), class claim, and of the scheduler run_range(), count_left(), rob(), and as
- *               much of sleep() and published() as it takes to see whether has_work() may be trusted.
- *               One producer, workers that claim and rob, and somebody who takes functions wherever
- *               they stand: drop_submissions(), the cancellation of an async_submit, a lifo worker.
- * Left out      other queues: a segment returns to the same one. looks_empty(): a
- *               claim may find nothing at any time. A scan over cells under the lock is one step:
- *               states only grow, and a segment in which the head stands is not reused, so a scan that
- *               takes time ends where one would have ended that was made when it met its last cell.
- * Memory order  sequentially consistent. In the code head_, done and publish() are no weaker than what
- *               they guard needs; next_ is read without the lock only beside head_: see has_work().
- * Checked       a function runs or is dropped when it has been built, once, and all are in the end; while
- *               it runs its cell is not given to another; a segment is free when nothing stands in it
- *               and nobody has uncounted business there; nobody sleeps while a function waits; when
- *               all is over, all segments but the last are free; one worker runs functions in order
+ *               move_head(), pass(), take_out()), segment_store (acquire(), release(), sweep()),
+ *               cell (publish(), give_up(), take()), class claim, and of the scheduler
+ *               run_range(), count_left(), rob(), and as much of sleep() and published() as it
+ *               takes to see whether has_work() may be trusted. One producer, workers that claim
+ *               and rob, and somebody who takes functions wherever they stand:
+ *               drop_submissions(), the cancellation of an async_submit, a lifo worker.
+ * Left out      other queues: a segment returns to the same one. looks_empty(): a hint for
+ *               claim(), before the lock. A scan over cells under the lock is one step: states
+ *               only grow, and a segment in which the head stands is not reused, so a scan that
+ *               takes time ends where one would have ended that was made when it met its last
+ *               cell.
+ * Memory order  sequentially consistent. What the code relies on besides: who sees a new head_
+ *               sees that next_ was taken back before, and who sees the new next_ sees the new
+ *               head_: see move_head().
+ * Checked       a function runs or is dropped when it has been built, once, and all are in the
+ *               end; while it runs its cell is not given to another; a segment is free when
+ *               nothing stands in it and nobody has uncounted business there; nobody sleeps
+ *               while a function waits; when all is over, all segments but the last are free;
+ *               one worker runs functions in order
  *
  * test/model/run reads what follows: what holds, and the seeded bugs, each of which must be found.
  *

@@ -7,8 +7,8 @@
 
 /*
  * The workers of park.pml and watch.pml, with their parking and their reactor: work_loop(), idle(),
- * search(), sleep(), get_up(), any_work() of impl/scheduler_workers.ipp and the class parking, line by
- * line.
+ * search(), sleep(), get_up(), any_work() of impl/scheduler_workers.ipp and the class parking, line
+ * by line.
  *
  * What is left out: signals (exit, paused, surplus), lifo, the robbery by a busy worker, the order
  * in which places are looked at, the number of turns. Where the code goes by a counter (whether a
@@ -37,7 +37,7 @@
  * model begins; ANSWERS makes function 0 wait for what it has posted before it posts more.
  */
 
-/* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS, and BUG for a seeded bug. */
+/* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS; BUG for a seeded bug. */
 #ifndef BUG
 #define BUG 0
 #endif
@@ -163,7 +163,8 @@ inline post(what, s) {
 
 #define may_poll (reactor_ == NOBODY) /* !reactor_taken_ */
 
-#define is_claimed(v, i) (claimed_begin[v] + i < claimed_end[v] && cells_at(claimed_begin[v] + i) == FULL)
+#define is_claimed(v, i) \
+  (claimed_begin[v] + i < claimed_end[v] && cells_at(claimed_begin[v] + i) == FULL)
 #define is_full(i, end) (i < end && cells_at(i) == FULL)
 
 inline skip_empty(next, end) {
@@ -418,7 +419,8 @@ inline published_inside(s, i) {
 
 /* --- workers --- */
 
-#define has_work(next, limit) (is_full(next, limit) || is_full(next + 1, limit) && cells_at(next) == TAKEN)
+#define has_work(next, limit) \
+  (is_full(next, limit) || is_full(next + 1, limit) && cells_at(next) == TAKEN)
 #define can_rob(v) (is_claimed(v, 0) || is_claimed(v, 1))
 
 inline rob(v) {
@@ -495,7 +497,9 @@ work_loop:
 after_poll:
   atomic { /* one place after the other, in the code */
     if
-    :: has_work(shard_next, FROM_OUTSIDE) -> claim(shard_next, FROM_OUTSIDE, begin, end); goto start_range
+    :: has_work(shard_next, FROM_OUTSIDE) ->
+       claim(shard_next, FROM_OUTSIDE, begin, end);
+       goto start_range
 #if FROM_INSIDE
     :: runs_first == w && has_work(local_next, FUNCTIONS) ->
        claim(local_next, FUNCTIONS, begin, end);
@@ -784,7 +788,8 @@ end_waits:
      :: live > 1 ->
         LOCK(parking_mutex);
         if
-        :: !waits[w] || !listed[w] || live == 1 -> UNLOCK(parking_mutex) /* woken, or expire() says no */
+        :: !waits[w] || !listed[w] || live == 1 -> /* woken, or expire() says no */
+           UNLOCK(parking_mutex)
         :: else ->
            waits[w] = false;
            goto expire
