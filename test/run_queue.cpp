@@ -10,6 +10,7 @@
 #include "support/run.hpp"
 #include "support/sanitizer.hpp"
 
+#include <bulkhead/detail/run/event.hpp>
 #include <bulkhead/detail/run/fence.hpp>
 #include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/parking.hpp>
@@ -18,6 +19,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <memory>
@@ -31,6 +33,7 @@
 using bulkhead::detail::asymmetric_fence;
 using bulkhead::detail::cell;
 using bulkhead::detail::cell_range;
+using bulkhead::detail::event;
 using bulkhead::detail::node_cache;
 using bulkhead::detail::parking;
 using bulkhead::detail::run_queue;
@@ -444,4 +447,54 @@ BOOST_AUTO_TEST_CASE(of_two_threads_that_store_and_then_read_one_sees_the_other)
   }
   often.join();
   BOOST_TEST(blind == 0);
+}
+
+BOOST_AUTO_TEST_CASE(an_event_set_before_the_wait_ends_one_wait_at_once_however_often_it_was_set) {
+  event e;
+  e.set();
+  e.set();
+  BOOST_TEST(e.wait_for(std::chrono::nanoseconds::max()));
+  BOOST_TEST(!e.wait_for(std::chrono::nanoseconds(0)));
+  BOOST_TEST(!e.wait_for(std::chrono::microseconds(10)));
+}
+
+BOOST_AUTO_TEST_CASE(who_waits_for_an_event_sees_what_was_done_before_each_set_so_far) {
+  event there, back;
+  int rounds_there = 0, rounds_back = 0; // not atomic
+  int wrong_there = 0, wrong_back = 0;
+  const int rounds = test::scaled(20'000);
+  std::thread other([&] {
+    for (int round = 1; round <= rounds; ++round) {
+      while (!there.wait_for(std::chrono::microseconds(round % 64))) {
+      }
+      wrong_there += rounds_there != round;
+      rounds_back = round;
+      back.set();
+    }
+  });
+  for (int round = 1; round <= rounds; ++round) {
+    rounds_there = round;
+    there.set();
+    if (!back.wait_for(std::chrono::nanoseconds::max())) ++wrong_back;
+    wrong_back += rounds_back != round;
+  }
+  other.join();
+  BOOST_TEST(wrong_there == 0);
+  BOOST_TEST(wrong_back == 0);
+}
+
+BOOST_AUTO_TEST_CASE(no_event_is_lost_to_one_who_is_about_to_wait_or_to_give_up) {
+  event e;
+  std::atomic<int> sent{0};
+  const int last = test::scaled(50'000);
+  std::thread sender([&] {
+    while (sent != last) {
+      ++sent;
+      e.set();
+    }
+  });
+  // Whoever is woken or has given up looks at `sent`; the last event must not be slept through.
+  for (int turn = 0; sent != last; ++turn)
+    e.wait_for(turn % 2 ? std::chrono::nanoseconds::max() : std::chrono::nanoseconds(turn % 1000));
+  sender.join();
 }

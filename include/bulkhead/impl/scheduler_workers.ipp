@@ -378,16 +378,15 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
     const bool watches = w.watches;
     const auto duration = watches ? period.next() : never_expires;
     bool woken;
+    lock.unlock();
     if (w.at_reactor) {
-      lock.unlock();
       woken = sleep_at_reactor(w, duration);
       if (!std::exchange(w.in_reactor, false)) return awakening::has_worked;
-      lock.lock();
     } else {
-      woken = wait_for(w.wake, lock, std::min(duration, options_.idle_expiry),
-                       [&] { return done() || w.watches != watches; });
+      woken = w.wake.wait_for(std::min(duration, options_.idle_expiry));
     }
-    if (woken) continue;
+    lock.lock();
+    if (woken || done() || w.watches != watches) continue;
     if (!watches) {
       if (expire(w)) return awakening::to_leave;
       continue;
@@ -486,7 +485,7 @@ BULKHEAD_DECL bool scheduler::ask_for_watch() noexcept {
   if (at_reactor)
     interrupt_reactor(static_cast<worker&>(*s));
   else
-    s->wake.notify_one();
+    s->wake.set();
   return true;
 }
 
@@ -539,7 +538,7 @@ BULKHEAD_DECL bool scheduler::call_somebody() noexcept {
   if (at_reactor)
     call_at_reactor(static_cast<worker&>(*s));
   else
-    s->wake.notify_one();
+    s->wake.set();
   return true;
 }
 
@@ -580,8 +579,7 @@ BULKHEAD_DECL void scheduler::interrupt_reactor(worker& w) noexcept {
 
 /// Under the parking's mutex: all that sleep look at signals_.
 BULKHEAD_DECL void scheduler::wake_all() noexcept {
-  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
-    w->wake.notify_one();
+  for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire)) w->wake.set();
   resumed_.notify_all();
   io_.stop();
 }

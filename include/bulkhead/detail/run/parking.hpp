@@ -8,19 +8,19 @@
 #ifndef BULKHEAD_DETAIL_RUN_PARKING_HPP
 #define BULKHEAD_DETAIL_RUN_PARKING_HPP
 
+#include <bulkhead/detail/run/event.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
 
 namespace bulkhead::detail {
 
-/// A worker, as the parking sees it. All of it is guarded by the parking's mutex.
+/// A worker, as the parking sees it. What follows `wake` is guarded by the parking's mutex.
 struct sleeper : list_hook<> {
-  std::condition_variable wake;
+  event wake;
   bool listed = false;     // sleeps, or is about to, and may be called
   bool called = false;     // has been called and has not seen it
   bool at_reactor = false; // sleeps in the io_context and not on `wake`

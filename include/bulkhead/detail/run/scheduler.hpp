@@ -138,7 +138,7 @@ enum class when_full { refuse, run_here, wait };
 /// ends and close().
 ///
 /// **Reactor.** The pool is an io_context, so Asio finds its reactor there and starts no thread of
-/// its own. One idle worker sleeps in `run_one()`, the others on a condition variable: see parking.
+/// its own. One idle worker sleeps in `run_one()`, the others each on an event: see parking.
 /// While nobody sleeps there, a worker that searches polls for I/O, and so does a busy one, every
 /// few claims.
 ///
