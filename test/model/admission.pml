@@ -8,15 +8,16 @@
 /*
  * Admission: the limit of the queue is exact, and each submission ends once.
  *
- * Models        of scheduler: push_submission(), is_still_full(), ask_for_credit(),
- *               get_credit(), call_in_credits(), stand_in_line(), enqueue(), join_line(),
- *               admit_from_line(), push_from_line(), call_resting(), take() and cancel(),
+ * Models        of scheduler: push_submission(), balance_of_credits(), take_single_credit(),
+ *               give_credit_back(), ask_for_credit(), get_credit(), call_in_credits(),
+ *               stand_in_line(), enqueue(), join_line(), admit_from_line(),
+ *               take_credit_for_line(), push_from_line(), call_resting(), take() and cancel(),
  *               close(), stop(), drop_submissions(), drop_late_submissions(), drained(), and
- *               what run(), run_async() and count_end() count; class submission_tally and class
- *               asymmetric_fence
+ *               what run(), run_async() and count_end() count; class granted_credits, class
+ *               submission_tally and class asymmetric_fence
  * Left out      the queues: a worker, of which there is one, takes any function that stands
- *               there. How many credits a shard gets in advance, and when a rest ends: either is
- *               chosen. waiter_limit, run_here(), a lack of memory; continuations.
+ *               there. Whether somebody asks for an advance, how many credits that gives a shard,
+ *               and when a rest ends: all chosen. waiter_limit, run_here(), a lack of memory; continuations.
  * Memory order  sequentially consistent but for the worker's tally: what it stores there stays
  *               in a buffer of one place, while the worker goes on, until it is seen at some
  *               time, before the worker's next store or lock, or at somebody's
@@ -26,7 +27,8 @@
  *               where a line begins, no shard holds credits with which it would be overtaken;
  *               each submission is run, dropped or refused once, and nobody waits for ever; a
  *               drain is done when, and only when, the pool is closed and nothing is queued or
- *               runs; nobody touches a submitter that has returned
+ *               runs, and nothing is queued afterwards; nobody touches a submitter that has
+ *               returned
  *
  * Submissions 0 .. TRIES-1 are try_submit()s, the next BLOCKED are submit()s that wait, the next
  * ASYNC are async_submit()s, each with somebody who cancels it (CANCEL). END is 1 for close(), 2 for
@@ -57,6 +59,10 @@
  *   bug 409 -DTRIES=1 -DBLOCKED=1 -DEND=1 : close() does not wait for the fence
  *   bug 410 -DTRIES=1 -DEND=2 : who publishes after stop() does not drop what he has published
  *   bug 411 -DTRIES=1 -DASYNC=1 -DCANCEL : a submission counts as started before it is taken
+ *   bug 412 -DTRIES=3 -DLIMIT=2 : what has come back is read before what was granted
+ *   bug 413 -DTRIES=3 -DLIMIT=2 : somebody is refused while shards hold credits
+ *   bug 414 -DTRIES=1 -DEND=1 : who takes a credit does not look whether the pool has been closed
+ *   bug 415 -DTRIES=3 : a credit is taken although others have been granted meanwhile
  */
 
 #ifndef BUG
@@ -116,8 +122,9 @@ inline is_over(id) {
 
 bool mutex = false, shard_mutex[SHARDS];
 byte in_hand[SHARDS];
-byte granted = 0, withdrawn = 0, full_at = 255;
-bool lent = false, closed = false, exit_signal = false, has_line = false;
+byte granted = 0, withdrawn = 0;
+bool lent = false; /* in one word with `granted` */
+bool closed = false, exit_signal = false, has_line = false;
 bool drained = false;
 byte departing = 0;
 byte line[ALL], line_n = 0;
@@ -182,6 +189,41 @@ inline returned_credits(n) {
   n = n + started_
 }
 
+/* balance_of_credits(): what was granted, g, whether any were lent, and how many are taken, n. */
+inline balance(g, is_lent, n) {
+  do
+  ::
+#if BUG == 412
+     returned_credits(n);
+     atomic { g = granted; is_lent = lent }
+#else
+     atomic { g = granted; is_lent = lent }
+     returned_credits(n);
+#endif
+     if
+     :: g >= n && g - n <= LIMIT -> n = g - n; break
+     :: else
+     fi
+  od
+}
+
+/* One more credit, if as many are granted as before. */
+inline take_one(g, is_lent, ok) {
+  atomic {
+    if
+#if BUG != 415
+    :: granted != g || lent != is_lent -> ok = 0
+#endif
+    :: else ->
+       granted++;
+       inside++;
+       assert(inside <= LIMIT);
+       note_full();
+       ok = 1
+    fi
+  }
+}
+
 inline call_in_credits() {
   atomic { /* the shards' locks, one after the other, in the code */
 #if BUG != 405
@@ -207,14 +249,11 @@ inline call_submitter(id) {
 inline push_from_line(id) {
   atomic {
     !shard_mutex[where(id)];
-    granted++;
-    inside++;
-    assert(inside <= LIMIT);
-    note_full();
     if
     :: is_async(id) -> now[id] = ADMITTED
     :: else
     fi;
+    assert(!drained);
     cells[id] = FULL
   }
   if
@@ -268,13 +307,30 @@ inline erase_from_line(id, i) {
   }
 }
 
-inline admit_from_line(first, i, n) {
+/* Says in n whether there was one. */
+inline take_credit_for_line(n, g, is_lent) {
+  do
+  :: balance(g, is_lent, n);
+     if
+     :: n == LIMIT -> n = 0; break
+     :: else ->
+        take_one(g, is_lent, n);
+        if
+        :: n == 1 -> break
+        :: else
+        fi
+     fi
+  od;
+  atomic { g = 0; is_lent = false }
+}
+
+inline admit_from_line(first, i, n, g, is_lent) {
   do
   :: line_n == 0 -> break
   :: else ->
-     returned_credits(n);
+     take_credit_for_line(n, g, is_lent);
      if
-     :: granted - n < LIMIT -> pop_line(first, i); push_from_line(first); first = 0
+     :: n == 1 -> pop_line(first, i); push_from_line(first); first = 0
      :: else -> break
      fi
   od;
@@ -287,7 +343,7 @@ inline admit_from_line(first, i, n) {
   }
 }
 
-inline join_line(id, first, i, n) {
+inline join_line(id, first, i, n, g, is_lent) {
 #if BUG != 403
   if
   :: line_n == 0 -> call_in_credits()
@@ -309,42 +365,50 @@ inline join_line(id, first, i, n) {
   :: else
   fi;
 #if BUG != 401
-  admit_from_line(first, i, n)
+  admit_from_line(first, i, n, g, is_lent)
 #endif
 }
 
 /* Takes one credit, and perhaps some for the shard; ok says whether. */
-inline get_credit(s, n, ok) {
-  if
-  :: line_n != 0 -> ok = false
+inline get_credit(s, n, g, is_lent, ok) {
+  ok = 0;
+  do
+  :: line_n != 0 -> break
   :: else ->
-     returned_credits(n);
+     balance(g, is_lent, n);
      if
-#if BUG != 404
-     :: granted - n == LIMIT ->
-        call_in_credits();
-        returned_credits(n)
+     :: n == LIMIT && is_lent ->
+#if BUG == 404
+        break
+#else
+        call_in_credits()
 #endif
-     :: else
+     :: n == LIMIT && !is_lent -> break
+     :: n < LIMIT -> take_one(g, is_lent, ok)
+     :: n + 1 < LIMIT ->
+        atomic {
+          if
+          :: granted == g && lent == is_lent ->
+             lent = true;
+             granted = granted + LIMIT - n;
+             inside++;
+             assert(inside <= LIMIT);
+             note_full();
+             ok = 1
+          :: else
+          fi
+        }
+        if
+        :: ok == 1 -> atomic { !shard_mutex[s] -> in_hand[s] = in_hand[s] + LIMIT - n - 1 }
+        :: else
+        fi
      fi;
      if
-     :: granted - n == LIMIT -> full_at = n; ok = false
-     :: else ->
-        atomic {
-          n = LIMIT - (granted - n);
-          if
-          :: n > 1 && !shard_mutex[s] -> in_hand[s] = in_hand[s] + n - 1; lent = true
-          :: n = 1
-          fi;
-          granted = granted + n;
-          inside++;
-          assert(inside <= LIMIT);
-          note_full()
-        }
-        ok = true
+     :: ok == 1 -> break
+     :: else
      fi
-  fi;
-  n = 0
+  od;
+  atomic { n = 0; g = 0; is_lent = false }
 }
 
 /* complete_drains_if_done(); its look at the counts takes time */
@@ -356,7 +420,10 @@ inline complete_drains_if_done(n) {
      if
      :: granted - in_hand[0] - in_hand[1] == n ->
         if
-        :: !running_ -> assert(inside == 0 && unfinished == 0); drained = true
+        :: !running_ ->
+           assert(!stands(0) && !stands(1 % ALL) && !stands(ALL / 2) && !stands(ALL - 1));
+           assert(unfinished == 0);
+           drained = true
         :: else
         fi
      :: else
@@ -384,23 +451,49 @@ inline drop_submissions(i) {
 
 /* --- who submits --- */
 
+/* give_credit_back(), of a submission that has been refused after all */
+inline give_credit_back(first, i, n, g, is_lent) {
+  atomic { !mutex -> mutex = true; withdrawn++; inside-- }
+  admit_from_line(first, i, n, g, is_lent);
+  UNLOCK(mutex);
+  published();
+  complete_drains_if_done(n)
+}
+
 /* By ok: 0 refused, 1 admitted, 2 closed. */
-inline push_submission(id, waits, n, ok) {
+inline push_submission(id, waits, first, i, n, g, is_lent, ok) {
   atomic { saw_full[id] = false; note_full() }
-  ok = 1;
+  ok = 3; /* not known yet */
   if
-  :: !waits && in_hand[where(id)] == 0 ->
-     i = full_at;
-     returned_credits(n);
+  :: in_hand[where(id)] == 0 ->
+     balance(g, is_lent, n);
      if
-     :: i == n && !closed -> ok = 0
+#if BUG == 413
+     :: !waits && n == LIMIT && !closed -> ok = 0
+#else
+     :: !waits && n == LIMIT && !is_lent && !closed -> ok = 0
+#endif
+     :: n < LIMIT -> /* take_single_credit() */
+        if
+        :: !has_line ->
+           take_one(g, is_lent, ok);
+           if
+#if BUG != 414
+           :: ok == 1 && closed -> ok = 3; give_credit_back(first, i, n, g, is_lent)
+#endif
+           :: ok == 0 -> ok = 3
+           :: else
+           fi
+        :: true
+        fi
      :: else
      fi;
-     atomic { i = 0; n = 0 }
+     atomic { n = 0; g = 0; is_lent = false }
   :: else
   fi;
   if
-  :: ok == 1 ->
+  :: ok == 1 -> LOCK(shard_mutex[where(id)])
+  :: ok == 3 ->
      LOCK(shard_mutex[where(id)]);
      n = in_hand[where(id)];
      if
@@ -409,14 +502,16 @@ inline push_submission(id, waits, n, ok) {
           in_hand[where(id)] = n - 1;
           inside++;
           assert(inside <= LIMIT);
-          note_full()
+          note_full();
+          ok = 1;
+          n = 0
         }
      :: else ->
         UNLOCK(shard_mutex[where(id)]);
         LOCK(mutex);
         if
         :: closed -> ok = 2
-        :: else -> get_credit(where(id), n, ok)
+        :: else -> get_credit(where(id), n, g, is_lent, ok)
         fi;
         UNLOCK(mutex);
         if
@@ -428,7 +523,7 @@ inline push_submission(id, waits, n, ok) {
   fi;
   if
   :: ok == 1 ->
-     atomic { cells[id] = FULL; UNLOCK(shard_mutex[where(id)]) }
+     atomic { assert(!drained); cells[id] = FULL; UNLOCK(shard_mutex[where(id)]) }
      published()
   :: else
   fi
@@ -448,8 +543,9 @@ inline published() {
 }
 
 proctype try_submit(byte id) {
-  byte n = 0, ok = 0, i = 0;
-  push_submission(id, false, n, ok);
+  byte n = 0, ok = 0, i = 0, first = 0, g = 0;
+  bool is_lent = false;
+  push_submission(id, false, first, i, n, g, is_lent, ok);
   if
   :: ok == 0 -> assert(saw_full[id]); is_over(id)
   :: ok == 2 -> is_over(id)
@@ -458,8 +554,9 @@ proctype try_submit(byte id) {
 }
 
 proctype submit(byte id) {
-  byte n = 0, ok = 0, i = 0, first = 0;
-  push_submission(id, true, n, ok);
+  byte n = 0, ok = 0, i = 0, first = 0, g = 0;
+  bool is_lent = false;
+  push_submission(id, true, first, i, n, g, is_lent, ok);
   if
   :: ok == 1 -> goto done
   :: ok == 2 -> is_over(id); goto done
@@ -468,7 +565,7 @@ proctype submit(byte id) {
   LOCK(mutex); /* stand_in_line() */
   if
   :: closed -> now[id] = REFUSED
-  :: else -> now[id] = WAITING; join_line(id, first, i, n)
+  :: else -> now[id] = WAITING; join_line(id, first, i, n, g, is_lent)
   fi;
   UNLOCK(mutex);
   if
@@ -504,8 +601,8 @@ done:
 }
 
 proctype async_submit(byte id) {
-  byte n = 0, i = 0, first = 0;
-  bool ended = false;
+  byte n = 0, i = 0, first = 0, g = 0;
+  bool ended = false, is_lent = false;
   LOCK(mutex); /* enqueue() */
   has_key[id] = true;
   if
@@ -513,18 +610,18 @@ proctype async_submit(byte id) {
   :: else ->
      if
      :: line_n == 0 -> /* has_room() */
-        returned_credits(n);
+        balance(g, is_lent, n);
         if
-        :: granted - n == LIMIT -> call_in_credits(); returned_credits(n)
+        :: n == LIMIT -> call_in_credits()
         :: else
-        fi
+        fi;
+        take_credit_for_line(n, g, is_lent)
      :: else
      fi;
      if
-     :: line_n == 0 && granted - n < LIMIT -> push_from_line(id)
-     :: else -> now[id] = WAITING; join_line(id, first, i, n)
-     fi;
-     n = 0
+     :: n == 1 -> n = 0; push_from_line(id)
+     :: else -> now[id] = WAITING; join_line(id, first, i, n, g, is_lent)
+     fi
   fi;
   UNLOCK(mutex);
   if
@@ -538,8 +635,8 @@ proctype async_submit(byte id) {
 
 #ifdef CANCEL
 proctype cancel(byte id) {
-  byte n = 0, i = 0, first = 0;
-  bool mine = false;
+  byte n = 0, i = 0, first = 0, g = 0;
+  bool mine = false, is_lent = false;
   LOCK(mutex); /* take() */
   if
   :: !has_key[id]
@@ -563,7 +660,7 @@ proctype cancel(byte id) {
         has_key[id] = false;
         departing++;
 #if BUG != 407
-        admit_from_line(first, i, n)
+        admit_from_line(first, i, n, g, is_lent)
 #endif
      :: else
      fi
@@ -585,8 +682,8 @@ proctype cancel(byte id) {
 #define FLUSH_AND_LOCK atomic { !mutex -> mutex = true; flush() }
 
 proctype worker() {
-  byte f = 0, i = 0, n = 0, first = 0;
-  bool ends = false;
+  byte f = 0, i = 0, n = 0, first = 0, g = 0;
+  bool ends = false, is_lent = false;
 end_worker:
   do
   :: exit_signal && !ends -> break
@@ -629,7 +726,7 @@ end_worker:
      if
      :: has_line -> /* let_line_move() */
         FLUSH_AND_LOCK;
-        admit_from_line(first, i, n);
+        admit_from_line(first, i, n, g, is_lent);
         UNLOCK(mutex)
      :: else
      fi;

@@ -50,44 +50,37 @@ BULKHEAD_DECL admission scheduler::ask_for_credit(shard& s, when_full policy) {
 /// Under the mutex.
 BULKHEAD_DECL bool scheduler::get_credit(shard& s) noexcept {
   if (!line_.empty()) return false;
-  std::uint64_t returned = returned_credits();
-  const auto free = [&] {
-    return options_.queue_limit - static_cast<std::size_t>(granted_ - returned);
-  };
-  std::size_t n = free();
-  if (n == 0) {
-    call_in_credits();
-    returned = returned_credits();
-    n = free();
-    if (n == 0) {
-      full_at_.store(returned, std::memory_order_release);
-      return false;
+  constexpr std::uint64_t most_in_advance = 1024;
+  for (;;) {
+    const balance now = balance_of_credits();
+    if (now.room == 0) {
+      if (!now.granted.lent) return false;
+      call_in_credits();
+    } else if (now.room < least_for_advance) {
+      if (granted_.take_one(now.granted)) return true;
+    } else {
+      const std::uint64_t n = std::min(now.room / 2, most_in_advance);
+      if (!granted_.lend(now.granted, n)) continue;
+      std::lock_guard lock(s.mutex);
+      s.in_hand.add(static_cast<std::size_t>(n - 1));
+      return true;
     }
   }
-  constexpr std::size_t most_in_advance = 1024;
-  const std::size_t advance = std::min(n / 2, most_in_advance);
-  if (advance > 1) {
-    n = advance;
-    lent_ = true;
-    std::lock_guard lock(s.mutex);
-    s.in_hand.add(n - 1);
-  } else {
-    n = 1;
-  }
-  granted_ += n;
-  return true;
 }
 
 /// Under the mutex. Afterwards, until somebody asks, no submission comes in without asking.
 BULKHEAD_DECL void scheduler::call_in_credits() noexcept {
-  if (!std::exchange(lent_, false)) return;
+  if (!granted_.load().lent) return;
+  std::size_t n = 0;
   for (auto& s : shards_) {
     std::lock_guard lock(s->mutex);
-    granted_ -= s->in_hand.take_all();
+    n += s->in_hand.take_all();
   }
+  granted_.call_in(n);
 }
 
-/// Under the mutex: submissions admitted and not started.
+/// Under the mutex: submissions admitted and not started. What has come back is read first, and what
+/// was granted last, so those that move on meanwhile are counted.
 BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
   const std::uint64_t returned = returned_credits();
   std::uint64_t held = 0;
@@ -95,7 +88,16 @@ BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
     std::lock_guard lock(s->mutex);
     held += s->in_hand.count();
   }
-  return static_cast<std::size_t>(granted_ - held - returned);
+  return static_cast<std::size_t>(granted_.load().count - held - returned);
+}
+
+/// Under the mutex: a credit for who stands in line.
+BULKHEAD_DECL bool scheduler::take_credit_for_line() noexcept {
+  for (;;) {
+    const balance now = balance_of_credits();
+    if (now.room == 0) return false;
+    if (granted_.take_one(now.granted)) return true;
+  }
 }
 
 /// Under the mutex: submissions started and not ended.
@@ -106,12 +108,13 @@ BULKHEAD_DECL std::size_t scheduler::running() const noexcept {
   return n;
 }
 
-/// The function could not be moved into its cell: as if it had never been submitted.
-BULKHEAD_DECL void scheduler::give_credit_back() noexcept {
+/// There is no function for it after all, as if none had been submitted; `counted` if it was counted
+/// as submitted.
+BULKHEAD_DECL void scheduler::give_credit_back(bool counted) noexcept {
   bool call;
   {
     std::lock_guard lock(mutex_);
-    ++unsubmitted_;
+    unsubmitted_ += counted;
     withdrawn_.fetch_add(1, std::memory_order_seq_cst);
     call = admit_from_line();
   }
@@ -191,7 +194,7 @@ BULKHEAD_DECL bool scheduler::join_line(in_line& l) noexcept {
 /// a place in a queue, a watcher tries again until there is.
 BULKHEAD_DECL bool scheduler::admit_from_line() noexcept {
   bool any = false;
-  while (!line_.empty() && granted_ - returned_credits() < options_.queue_limit) {
+  while (!line_.empty() && take_credit_for_line()) {
     in_line& first = line_.pop_front();
     if (!push_from_line(first)) {
       line_.push_front(first);
@@ -204,7 +207,8 @@ BULKHEAD_DECL bool scheduler::admit_from_line() noexcept {
   return any;
 }
 
-/// Under the mutex: gives `l` a place in its queue. False if there is no memory for that.
+/// Under the mutex: gives `l`, for which there is a credit, a place in its queue. False if there is no
+/// memory for that; the credit goes back then.
 BULKHEAD_DECL bool scheduler::push_from_line(in_line& l) noexcept {
   shard& s = *l.where;
   {
@@ -213,9 +217,9 @@ BULKHEAD_DECL bool scheduler::push_from_line(in_line& l) noexcept {
     try {
       c = &s.queue.reserve();
     } catch (...) {
+      withdrawn_.fetch_add(1, std::memory_order_seq_cst);
       return false;
     }
-    ++granted_;
     if (submit_op* op = l.op) {
       op->now = submit_op::state::queued;
       op->place = c;
@@ -251,8 +255,7 @@ BULKHEAD_DECL void scheduler::call(blocked_submitter& b) noexcept {
 
 /// Under the mutex: whether so much of the queue is free that it is worth a thread's waking.
 BULKHEAD_DECL bool scheduler::has_room_for_many() const noexcept {
-  const auto taken = static_cast<std::size_t>(granted_ - returned_credits());
-  return taken <= options_.queue_limit - options_.queue_limit / 4;
+  return balance_of_credits().room >= options_.queue_limit / 4;
 }
 
 /// To wake a thread costs a worker more than many functions, and if a submitter were woken for each
@@ -295,9 +298,9 @@ BULKHEAD_DECL bool scheduler::refuse_now(error_code& ec) noexcept {
 
 /// Under the mutex.
 BULKHEAD_DECL bool scheduler::has_room() noexcept {
-  if (granted_ - returned_credits() < options_.queue_limit) return true;
+  if (balance_of_credits().room != 0) return true;
   call_in_credits();
-  return granted_ - returned_credits() < options_.queue_limit;
+  return balance_of_credits().room != 0;
 }
 
 BULKHEAD_DECL wait_key scheduler::reserve(submit_op& op) {
@@ -323,7 +326,7 @@ BULKHEAD_DECL void scheduler::enqueue(submit_op& op) noexcept {
     ++submitted_;
     if (closed_.load(std::memory_order_relaxed)) {
       ec = errc::closed;
-    } else if (line_.empty() && has_room() && push_from_line(op.line)) {
+    } else if (line_.empty() && has_room() && take_credit_for_line() && push_from_line(op.line)) {
       call = true;
     } else if (line_.size() - blocked_ < options_.waiter_limit) {
       op.now = submit_op::state::waiting;

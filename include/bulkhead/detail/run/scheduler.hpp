@@ -127,15 +127,16 @@ enum class when_full { refuse, run_here, wait };
 /// **Admission.** Submissions are bounded by credits. `granted_` counts those ever given out, each
 /// worker counts those it has started, and the difference never exceeds `queue_limit`. A shard
 /// holds some credits in advance, so that its producers need not ask, under the shard's lock, which
-/// they take anyhow; who finds none asks under the mutex, where the credits of all other shards are
-/// called in before anybody is refused. Therefore the limit is exact in both directions. Once
-/// somebody has been refused, nobody gets a credit before one has come back, so as long as the sum
-/// of those that have come back, all of which only grow, is the same, the queue is full still, and
-/// that is seen without the mutex. Who finds no room may stand in `line_`, threads and asynchronous operations alike, first come, first
-/// served; while somebody stands there, no shard holds credits. A worker that starts a submission
-/// counts it and then looks whether there is a line; who opens a line waits for an asymmetric_fence
-/// and looks for room afterwards: one of the two sees the other. The same goes for a submission that
-/// ends and close().
+/// they take anyhow. Who finds none there, and only a few left, takes one from `granted_`, which does
+/// not need the mutex; otherwise he asks under the mutex for an advance. Before anybody is refused,
+/// the credits of all other shards are called in; `granted_` says whether there are any, so that
+/// without the mutex it is seen as well that the queue is full. Therefore the limit is exact in both
+/// directions. Who finds no room may stand in `line_`, threads and asynchronous operations alike,
+/// first come, first served; while somebody stands there, no shard holds credits. A worker that
+/// starts a submission counts it and then looks whether there is a line; who opens a line waits for
+/// an asymmetric_fence and looks for room afterwards: one of the two sees the other. The same goes
+/// for a submission that ends and close(); and who has taken a credit without the mutex looks
+/// whether the pool has been closed.
 ///
 /// **Reactor.** The pool is an io_context, so Asio finds its reactor there and starts no thread of
 /// its own. One idle worker sleeps in `run_one()`, the others each on an event: see parking.
@@ -293,6 +294,7 @@ private:
   static constexpr unsigned turns_between_yields = 4;
   static constexpr unsigned polled_at_most = 16;
   static constexpr unsigned tries_before_sleep = 64;
+  static constexpr std::uint64_t least_for_advance = 4;
   static constexpr unsigned yields_in_line = 4;
   static constexpr std::chrono::milliseconds longest_rest{1};
 
@@ -450,18 +452,24 @@ private:
   template <class F>
   admission push_submission(F&& f, when_full policy) {
     shard& s = this_shard();
-    if (s.in_hand.count() == 0 && policy != when_full::wait && is_still_full()) {
-      if (policy == when_full::refuse) {
-        std::lock_guard lock(s.mutex);
-        s.submitted.add();
-        s.rejected.add();
+    bool has_credit = false;
+    if (s.in_hand.count() == 0) {
+      const balance now = balance_of_credits();
+      if (policy != when_full::wait && now.room == 0 && !now.granted.lent &&
+          !closed_.load(std::memory_order_seq_cst)) {
+        if (policy == when_full::refuse) {
+          std::lock_guard lock(s.mutex);
+          s.submitted.add();
+          s.rejected.add();
+        }
+        return admission::full;
       }
-      return admission::full;
+      has_credit = take_single_credit(now);
     }
     std::unique_lock lock(s.mutex);
-    if (s.in_hand.count() != 0) [[likely]] {
+    if (!has_credit && s.in_hand.count() != 0) [[likely]] {
       s.in_hand.take_one();
-    } else {
+    } else if (!has_credit) {
       lock.unlock();
       const admission a = ask_for_credit(s, policy);
       if (a != admission::admitted) return a;
@@ -472,7 +480,7 @@ private:
       push<work::submission>(s, lock, std::forward<F>(f), std::allocator<void>());
     } catch (...) {
       if (lock.owns_lock()) lock.unlock();
-      give_credit_back();
+      give_credit_back(true);
       throw;
     }
     return admission::admitted;
@@ -553,10 +561,34 @@ private:
 
   // --- admission ---
 
-  /// Whether the queue is as full as when somebody was refused last.
-  bool is_still_full() const noexcept {
-    return full_at_.load(std::memory_order_acquire) == returned_credits() &&
-           !closed_.load(std::memory_order_seq_cst);
+  /// Credits given out, and for how many more there is room.
+  struct balance {
+    granted_credits::value granted;
+    std::uint64_t room;
+  };
+
+  /// What has come back is read last. If there seems to be no room, there is none at that moment:
+  /// more may have been granted meanwhile, but never beyond the limit. If there seems to be room, it
+  /// can be taken if `granted_` has not changed. If more has come back than had been granted, that was
+  /// in between.
+  balance balance_of_credits() const noexcept {
+    for (;;) {
+      const auto granted = granted_.load();
+      const std::uint64_t taken = granted.count - returned_credits();
+      if (taken <= options_.queue_limit) return {granted, options_.queue_limit - taken};
+    }
+  }
+
+  /// Takes a credit without the mutex, if there are too few for an advance and nobody waits for them.
+  /// If one could be had after all, ask_for_credit() finds it.
+  bool take_single_credit(const balance& now) noexcept {
+    if (now.room == 0 || now.room >= least_for_advance ||
+        has_line_.load(std::memory_order_seq_cst) || !granted_.take_one(now.granted))
+      return false;
+    if (!closed_.load(std::memory_order_seq_cst)) [[likely]]
+      return true;
+    give_credit_back(false);
+    return false;
   }
 
   admission ask_for_credit(shard& s, when_full policy);
@@ -571,8 +603,9 @@ private:
   }
 
   void call_in_credits() noexcept;
-  void give_credit_back() noexcept;
+  void give_credit_back(bool counted) noexcept;
   bool has_room() noexcept;
+  bool take_credit_for_line() noexcept;
   std::size_t queued() const noexcept;
   std::size_t running() const noexcept;
   void stand_in_line(blocked_submitter& self);
@@ -696,9 +729,7 @@ private:
   std::atomic<bool> can_grow_{false};
   std::atomic<std::size_t> threads_;
 
-  // Both are set under mutex_.
-  static constexpr std::uint64_t not_full = std::uint64_t(-1);
-  alignas(64) std::atomic<std::uint64_t> full_at_{not_full}; // returned_credits() at a refusal
+  alignas(64) granted_credits granted_;
   std::atomic<std::uint64_t> withdrawn_{0}; // credits of what left the queue before it started
 
   alignas(64) mutable parking parking_;
@@ -716,10 +747,8 @@ private:
   std::size_t blocked_ = 0;         // threads in line_
   intrusive_list<in_line> resting_; // threads that were admitted and sleep on
   key_table<submit_op> keys_;
-  departures departing_;      // operations that are in no list any more and not posted yet
-  std::uint64_t granted_ = 0; // credits ever given out
-  bool lent_ = false;         // shards may hold some
-  std::size_t here_ = 0;      // submissions that run on the caller's thread
+  departures departing_; // operations that are in no list any more and not posted yet
+  std::size_t here_ = 0; // submissions that run on the caller's thread
   bool stopped_ = false;
   std::uint64_t submitted_ = 0; // those that are counted nowhere else
   std::uint64_t unsubmitted_ = 0;

@@ -52,6 +52,40 @@ private:
   std::atomic<std::size_t> count_{0};
 };
 
+/// Credits given out, and whether shards hold some of them in advance: in one word, so that who sees
+/// how many there are knows whether all of them belong to submissions. Lent out and called in under
+/// the scheduler's mutex, taken one by one by anybody.
+class granted_credits {
+public:
+  struct value {
+    std::uint64_t count;
+    bool lent;
+  };
+
+  value load() const noexcept {
+    const std::uint64_t w = word_.load(std::memory_order_seq_cst);
+    return {w >> 1, (w & 1) != 0};
+  }
+
+  /// One more than `v`, unless it has changed.
+  bool take_one(value v) noexcept {
+    std::uint64_t w = v.count << 1 | std::uint64_t(v.lent);
+    return word_.compare_exchange_strong(w, w + 2, std::memory_order_seq_cst);
+  }
+
+  /// `n` at once, which are to stand in some shard's hand.
+  bool lend(value v, std::uint64_t n) noexcept {
+    std::uint64_t w = v.count << 1 | std::uint64_t(v.lent);
+    return word_.compare_exchange_strong(w, (v.count + n) << 1 | 1, std::memory_order_seq_cst);
+  }
+
+  /// No shard holds any more, and `n` were left.
+  void call_in(std::uint64_t n) noexcept { word_.fetch_sub(n << 1 | 1, std::memory_order_seq_cst); }
+
+private:
+  std::atomic<std::uint64_t> word_{0};
+};
+
 /// How many submissions a worker has started, and whether it runs one, in one word, so that the end
 /// of one and the start of the next are one step.
 class submission_tally {
