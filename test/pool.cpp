@@ -347,6 +347,49 @@ BOOST_AUTO_TEST_CASE(the_queue_limit_is_exact_for_many_producers) {
   BOOST_TEST(balanced(p.stats()));
 }
 
+BOOST_AUTO_TEST_CASE(the_queue_limit_is_exact_while_places_come_and_go) {
+  // A tree of tasks, each of which runs those of its children here that the pool refuses, and threads
+  // outside that take places from it.
+  constexpr std::size_t limit = 40, workers = 2;
+  pool p(small(workers, limit));
+  std::atomic<std::size_t> accepted{0}, started{0}, most{0};
+  std::function<void(int)> node = [&](int height) {
+    const std::size_t a = accepted, s = started; // as far as one can see
+    if (a > s + most) most = a - s;
+    for (int child = 0; child != 2 && height != 0; ++child) {
+      const auto queued = [&, height] {
+        ++started;
+        node(height - 1);
+      };
+      if (p.try_submit(queued))
+        ++accepted;
+      else
+        node(height - 1);
+    }
+  };
+  const int attempts = test::scaled(100'000);
+  for (int round = 0; round != 5; ++round) {
+    std::atomic<bool> root_done{false};
+    asio::post(p, [&] {
+      node(test::sanitized ? 12 : 17);
+      root_done = true;
+    });
+    std::thread outside([&] {
+      for (int i = 0; i != attempts; ++i)
+        if (p.try_submit([&] { ++started; })) ++accepted;
+    });
+    outside.join();
+    wait_until([&] { return root_done && p.stats().running == 0 && started == accepted; });
+    plug busy(p, workers);
+    while (p.try_submit([&] { ++started; })) ++accepted;
+    BOOST_TEST(p.stats().queued == limit);
+    BOOST_TEST(accepted - started == limit);
+  }
+  BOOST_TEST(most <= limit + workers); // who starts one counts it a little later
+  p.join();
+  BOOST_TEST(balanced(p.stats()));
+}
+
 BOOST_AUTO_TEST_CASE(a_started_task_has_left_the_queue) {
   // Work that was claimed and has not started is still queued; work that runs is not.
   pool p(small(1, 2));

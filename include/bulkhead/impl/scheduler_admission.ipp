@@ -80,7 +80,7 @@ BULKHEAD_DECL void scheduler::call_in_credits() noexcept {
 }
 
 /// Under the mutex: submissions admitted and not started. What has come back is read first, and what
-/// was granted last, so those that move on meanwhile are counted.
+/// was granted last, so those that move on meanwhile are counted, and there may seem to be too many.
 BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
   const std::uint64_t returned = returned_credits();
   std::uint64_t held = 0;
@@ -88,7 +88,8 @@ BULKHEAD_DECL std::size_t scheduler::queued() const noexcept {
     std::lock_guard lock(s->mutex);
     held += s->in_hand.count();
   }
-  return static_cast<std::size_t>(granted_.load().count - held - returned);
+  return std::min(static_cast<std::size_t>(granted_.load().count - held - returned),
+                  options_.queue_limit);
 }
 
 /// Under the mutex: a credit for who stands in line.
