@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_BENCH_CONTENDERS_HPP
 #define BULKHEAD_BENCH_CONTENDERS_HPP
 
+#include "measure.hpp"
 #include "moodycamel_pool.hpp"
 
 #include <bulkhead/pool.hpp>
@@ -15,6 +16,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <future>
 #include <string_view>
@@ -194,21 +196,33 @@ struct moodycamel_queue {
   moodycamel_pool pool;
 };
 
-/// A thread for each task, so it gets fewer of them.
+/// A thread for each task, so it gets fewer of them. Each producer waits for its own.
 struct std_async {
   static constexpr std::string_view name = "std_async";
   static constexpr std::size_t most_tasks = 5'000;
 
-  explicit std_async(std::size_t) { futures.reserve(2 * most_tasks); }
+  explicit std_async(std::size_t) {}
 
   template <class F>
   void run(F f) {
-    futures.push_back(std::async(std::launch::async, std::move(f)));
+    futures().push_back(std::async(std::launch::async, std::move(f)));
   }
-  void help() { futures.clear(); }
+  void help() { futures().clear(); }
 
-  std::vector<std::future<void>> futures;
+private:
+  static std::vector<std::future<void>>& futures() {
+    static thread_local std::vector<std::future<void>> own;
+    return own;
+  }
 };
+
+/// How many tasks a contender gets.
+template <class Pool>
+std::size_t task_count(const options& o, std::size_t otherwise) {
+  auto n = o.count("tasks", otherwise);
+  if constexpr (requires { Pool::most_tasks; }) n = std::min(n, Pool::most_tasks);
+  return n;
+}
 
 } // namespace bench
 

@@ -58,7 +58,7 @@ struct spinning_after_gap : spinning {
 
 template <class Pool, class Waiter, std::size_t Trips>
 void round_trip(const options& o, report& r) {
-  const auto trips = o.count("tasks", Trips), warm_up = trips / 10;
+  const auto trips = task_count<Pool>(o, Trips), warm_up = trips / 10;
   std::vector<double> samples;
   samples.reserve(trips);
   Waiter waiter;
@@ -253,7 +253,7 @@ struct contenders {
 std::vector<measurement> latency() {
   std::vector<measurement> all{{"W8", "ideal", ideal_queueing}};
   append(all, contenders<bulkhead_submit, bulkhead_post, asio_pool, tbb_group, tbb_enqueue,
-                         moodycamel_queue>::trips);
+                         moodycamel_queue, std_async>::trips);
   append(
       all,
       contenders<bulkhead_submit, bulkhead_post, asio_pool, tbb_enqueue, moodycamel_queue>::queues);

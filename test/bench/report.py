@@ -262,8 +262,9 @@ The contenders: `asio` is `asio::thread_pool` with as many threads, `_1` the sam
 spares it the contention. `tbb_group` is `tbb::task_group`, whose waiting thread is one of its
 workers, so that in W4 the caller mostly runs the task itself; `tbb_enqueue` is
 `task_arena::enqueue`. `moodycamel` is a pool made of
-`moodycamel::BlockingConcurrentQueue` and `std::function`. `std_async` starts a thread per task, and
-gets fewer tasks. `channel` is Asio's experimental `concurrent_channel`, as a semaphore or as a
+`moodycamel::BlockingConcurrentQueue` and `std::function`. `std_async` starts a thread per task and
+gets fewer tasks; it has no workers, on which tasks could start others or do I/O, so it is not in W3,
+W8 and what follows. `channel` is Asio's experimental `concurrent_channel`, as a semaphore or as a
 counter of children; `parallel_group` its `make_parallel_group`. `_on_asio` and `_on_bulkhead` say
 on whose threads something else runs.
 

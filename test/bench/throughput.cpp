@@ -63,13 +63,6 @@ private:
 };
 
 template <class Pool>
-std::size_t task_count(const options& o, std::size_t otherwise) {
-  auto n = o.count("tasks", otherwise);
-  if constexpr (requires { Pool::most_tasks; }) n = std::min(n, Pool::most_tasks);
-  return n;
-}
-
-template <class Pool>
 void help(Pool& pool) {
   if constexpr (requires { pool.help(); }) pool.help();
 }
@@ -200,11 +193,9 @@ struct contenders {
 } // namespace
 
 std::vector<measurement> throughput() {
-  std::vector<measurement> all{
-      {"W1p", std_async::name, from_outside<std_async, count_apart, 1, std_async::most_tasks>},
-      {"W5", "ideal", ideal_work}};
+  std::vector<measurement> all{{"W5", "ideal", ideal_work}};
   append(all, contenders<bulkhead_submit, bulkhead_try_submit, bulkhead_post, asio_pool, tbb_group,
-                         tbb_enqueue, moodycamel_queue>::outside);
+                         tbb_enqueue, moodycamel_queue, std_async>::outside);
   append(all, contenders<bulkhead_submit, bulkhead_post, bulkhead_post_lifo, asio_pool, tbb_group,
                          tbb_enqueue, moodycamel_queue>::inside);
   append(all, contenders<bulkhead_submit, asio_pool, tbb_group, tbb_enqueue, moodycamel_queue,
