@@ -55,6 +55,7 @@ public:
 
   /// False if it was not set for so long, which may be as long as one likes.
   bool wait_for(std::chrono::nanoseconds duration) noexcept {
+    if (duration == duration.max()) return wait(nullptr);
     const auto now = clock::now();
     if (duration >= clock::time_point::max() - now) return wait(nullptr);
     const auto deadline = (now + duration).time_since_epoch();
