@@ -139,9 +139,6 @@ BULKHEAD_DECL void scheduler::stand_in_line(blocked_submitter& self) {
     }
   }
   if (call) published();
-  // Under load there is room before a sleep would have begun.
-  for (unsigned i = 0; i != yields_in_line && self.now == state::waiting; ++i)
-    std::this_thread::yield();
   if (self.now == state::waiting) {
     std::unique_lock lock(mutex_);
     self.asleep = self.now == state::waiting;

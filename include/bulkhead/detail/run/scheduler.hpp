@@ -193,7 +193,15 @@ public:
 
   template <class F>
   void submit(F&& f, when_full policy) {
-    const admission a = push_submission(std::forward<F>(f), policy);
+    admission a = push_submission(std::forward<F>(f), policy);
+    if (policy == when_full::wait) {
+      // Under load there is room again before a thread would have fallen asleep.
+      for (unsigned i = 0; a == admission::full && i != yields_before_line; ++i) {
+        std::this_thread::yield();
+        if (!has_line_.load(std::memory_order_relaxed) && balance_of_credits().room != 0)
+          a = push_submission(std::forward<F>(f), policy);
+      }
+    }
     if (a == admission::admitted) return;
     if (a == admission::closed) throw_system_error(errc::closed);
     if (policy == when_full::refuse) throw_system_error(errc::queue_full);
@@ -295,7 +303,7 @@ private:
   static constexpr unsigned polled_at_most = 16;
   static constexpr unsigned tries_before_sleep = 64;
   static constexpr std::uint64_t least_for_advance = 4;
-  static constexpr unsigned yields_in_line = 4;
+  static constexpr unsigned yields_before_line = 16;
   static constexpr std::chrono::milliseconds longest_rest{1};
 
   // Bits of signals_.
