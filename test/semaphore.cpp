@@ -15,6 +15,7 @@
 #include <bulkhead/semaphore.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
@@ -38,6 +39,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -1208,6 +1210,120 @@ BOOST_AUTO_TEST_CASE(coroutines_on_several_threads_share_one_semaphore) {
   BOOST_TEST(s.in_use() == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(a_coroutine_that_need_not_wait_goes_on_without_its_executor) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  bool passed_through = false;
+  auto body = [&]() -> asio::awaitable<void> {
+    asio::post(io, [&] { passed_through = true; });
+    permit p = co_await s.async_acquire(asio::use_awaitable);
+    BOOST_TEST(p.weight() == 1u);
+    p.release();
+    auto [ec, q] = co_await s.async_acquire(1, asio::as_tuple(asio::use_awaitable));
+    BOOST_TEST(!ec);
+    BOOST_TEST(q.weight() == 1u);
+    try {
+      (void)co_await s.async_acquire(2, asio::use_awaitable);
+      BOOST_ERROR("no system_error");
+    } catch (const bulkhead::system_error& e) {
+      BOOST_TEST((e.code() == errc::exceeds_limit));
+    }
+    auto as_tuple = asio::as_tuple(asio::use_awaitable); // an lvalue
+    auto [refused, none] = co_await s.async_acquire(2, as_tuple);
+    BOOST_TEST((refused == errc::exceeds_limit));
+    BOOST_TEST(!none);
+    BOOST_TEST(!passed_through);
+    asio::post(io, [r = std::make_shared<permit>(std::move(q))] { r->release(); });
+    permit after_a_wait = co_await s.async_acquire(asio::use_awaitable);
+    BOOST_TEST(passed_through);
+  };
+  asio::co_spawn(io, body(), [](std::exception_ptr e) { BOOST_TEST(!e); });
+  run(io);
+  BOOST_TEST(passed_through);
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(limits_at_the_edge_of_32_bits_are_exact) {
+  constexpr std::size_t edge = 0xffffffff;
+  for (std::size_t limit : {edge - 1, edge, edge + 1}) {
+    asio::io_context io;
+    semaphore s(io, limit);
+    permit p = take(s, limit - 1);
+    BOOST_TEST(s.available() == 1u);
+    BOOST_TEST(!s.try_acquire(2));
+    permit q = take(s, 1);
+    BOOST_TEST(!s.try_acquire(1));
+    BOOST_TEST(s.in_use() == limit);
+    p.release();
+    BOOST_TEST(s.in_use() == 1u);
+    s.resize(edge);
+    BOOST_TEST(take(s, edge - 1).weight() == edge - 1);
+    q.release();
+    BOOST_TEST(take(s, edge).weight() == edge);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(units_are_conserved_while_the_limit_changes) {
+  constexpr std::size_t limit = 4;
+  test::background home(1);
+  semaphore s(home.context(), limit);
+  std::atomic<long> waits{0}, granted_later{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t != 3; ++t)
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      for (int i = test::scaled(100'000); i != 0; --i) {
+        auto r = s.try_acquire(random() % 4);
+        if (!r) {
+          if (random() % 4 != 0) continue;
+          ++waits;
+          s.async_acquire(random() % 2, [&](error_code, permit) { ++granted_later; });
+          continue;
+        }
+        permit p = std::move(*r);
+        permit part = p.split(p.weight() / 2);
+        if (random() % 4 == 0) p.merge(std::move(part));
+        if (random() % 64 == 0) {
+          const std::size_t n = p.weight();
+          p.forget();
+          s.release(n);
+        }
+      }
+    });
+  std::atomic<bool> over{false};
+  std::thread resizing([&] {
+    std::mt19937 random(7);
+    while (!over) s.resize(random() % (2 * limit));
+  });
+  for (auto& t : threads) t.join();
+  over = true;
+  resizing.join();
+  s.resize(limit);
+  home.finish();
+  BOOST_TEST(granted_later == waits);
+  BOOST_TEST(s.waiting() == 0u);
+  BOOST_TEST(s.in_use() == 0u);
+  BOOST_TEST(take(s, limit).weight() == limit);
+}
+
+BOOST_AUTO_TEST_CASE(the_last_permit_may_end_while_its_semaphore_does) {
+  for (int round = 0; round != test::scaled(2'000); ++round) {
+    asio::io_context io;
+    auto s = std::make_unique<semaphore>(io, 2);
+    result waited;
+    permit p = take(*s), q = take(*s);
+    if (round % 2 == 0) s->async_acquire(1, into(waited));
+    if (round % 3 == 0) q.release();
+    std::thread other([p = std::move(p), forgets = round % 5 == 0]() mutable {
+      if (forgets) p.forget();
+    });
+    s.reset();
+    q.release();
+    other.join();
+    run(io);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_release_may_race_with_the_end_of_the_waiters_context) {
   // The handler is invoked, or destroyed uninvoked; nothing of the context is touched afterwards.
   for (int round = 0; round != test::scaled(2000); ++round) {
@@ -1218,8 +1334,8 @@ BOOST_AUTO_TEST_CASE(a_release_may_race_with_the_end_of_the_waiters_context) {
     std::optional<semaphore> s(std::in_place, same ? *handlers : home, 2);
     permit p = take(*s, 2);
     for (int i = 0; i != 2; ++i)
-      s->async_acquire(1,
-                       asio::bind_executor(*handlers, [l = test::live(alive)](error_code, permit) {}));
+      s->async_acquire(
+          1, asio::bind_executor(*handlers, [l = test::live(alive)](error_code, permit) {}));
     std::latch go(2);
     std::thread releaser([&] {
       go.arrive_and_wait();

@@ -14,7 +14,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -50,13 +49,23 @@ struct rejection {
 namespace detail {
 
 /// Where a permit gives back. Every limiter is one.
+///
+/// It has to live until the last of its permits has ended. It counts them itself, for it can do so in
+/// the step in which it counts the units.
 class permit_source {
 public:
-  /// Takes `weight` units back. Never throws, and never runs a handler inside the call.
+  /// A permit ends: takes its `weight` units back. Never throws, and never runs a handler inside the
+  /// call.
   virtual void give_back(std::size_t weight, outcome result) noexcept = 0;
 
-  /// `weight` units are held from now on without a permit.
+  /// A permit ends, and its `weight` units are held without one from now on.
   virtual void forget(std::size_t weight) noexcept = 0;
+
+  /// There is one permit more, which shares the units of another.
+  virtual void split() noexcept = 0;
+
+  /// There is one permit less, and another has its units.
+  virtual void merge() noexcept = 0;
 
 protected:
   ~permit_source() = default;
@@ -79,16 +88,16 @@ public:
   permit() noexcept = default;
 
   /// For limiters: a permit for `weight` units that `source` has granted already.
-  permit(std::shared_ptr<detail::permit_source> source, std::size_t weight) noexcept
-      : source_(std::move(source)), weight_(weight) {}
+  permit(detail::permit_source& source, std::size_t weight) noexcept
+      : source_(&source), weight_(weight) {}
 
   permit(permit&& other) noexcept
-      : source_(std::move(other.source_)), weight_(std::exchange(other.weight_, 0)) {}
+      : source_(std::exchange(other.source_, nullptr)), weight_(std::exchange(other.weight_, 0)) {}
 
   permit& operator=(permit&& other) noexcept {
     if (this != &other) {
       release();
-      source_ = std::move(other.source_);
+      source_ = std::exchange(other.source_, nullptr);
       weight_ = std::exchange(other.weight_, 0);
     }
     return *this;
@@ -103,7 +112,8 @@ public:
 
   /// Gives the units back and says how the work ended. Does nothing if empty.
   void complete(outcome result) noexcept {
-    if (auto source = std::move(source_)) source->give_back(std::exchange(weight_, 0), result);
+    if (auto* source = std::exchange(source_, nullptr))
+      source->give_back(std::exchange(weight_, 0), result);
   }
 
   /// complete(outcome::ignored)
@@ -116,8 +126,10 @@ public:
     if (n > weight_)
       throw std::invalid_argument(std::string("permit::split: n must be at most the weight ") +
                                   std::to_string(weight_) + " (got " + std::to_string(n) + ")");
+    if (!source_) return {};
+    source_->split();
     weight_ -= n;
-    return permit(source_, n);
+    return permit(*source_, n);
   }
 
   /// Takes over the units of `other`, which is empty afterwards. Either of the two may be empty.
@@ -131,17 +143,17 @@ public:
     }
     if (source_ != other.source_)
       throw std::invalid_argument("permit::merge: other must be a permit of the same limiter");
-    other.source_.reset();
     weight_ += std::exchange(other.weight_, 0);
+    std::exchange(other.source_, nullptr)->merge();
   }
 
   /// Leaves the units taken: somebody will give them back through the limiter's `release(n)`.
   void forget() noexcept {
-    if (auto source = std::move(source_)) source->forget(std::exchange(weight_, 0));
+    if (auto* source = std::exchange(source_, nullptr)) source->forget(std::exchange(weight_, 0));
   }
 
 private:
-  std::shared_ptr<detail::permit_source> source_;
+  detail::permit_source* source_ = nullptr;
   std::size_t weight_ = 0;
 };
 

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_SEMAPHORE_HPP
 #define BULKHEAD_SEMAPHORE_HPP
 
+#include <bulkhead/detail/wait/awaits.hpp>
 #include <bulkhead/detail/wait/semaphore_core.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/error.hpp>
@@ -107,7 +108,9 @@ public:
   /// Weight 0 waits its turn like any other, and its permit is true.
   ///
   /// Completion signature  void(error_code ec, permit p)     p is empty unless !ec
-  /// Executor              the handler's, else get_executor(); never from within this call
+  /// Executor              the handler's, else get_executor(); never from within this call. A
+  ///                       coroutine that awaits this with `use_awaitable`, or as_tuple of it, goes
+  ///                       on at once, without passing through its executor, if it need not wait
   /// Cancellation          terminal, partial, total: leaves the queue. A permit that was granted
   ///                       already is delivered, never also reported as aborted
   /// Errors                exceeds_limit   weight > limit() > 0, at once or by a later resize()
@@ -119,8 +122,10 @@ public:
   template <asio::completion_token_for<void(error_code, permit)> Token =
                 asio::default_completion_token_t<executor_type>>
   auto async_acquire(std::size_t weight, Token&& token = Token()) {
-    return asio::async_initiate<Token, void(error_code, permit)>(initiate_acquire(executor_, core_),
-                                                                 token, weight);
+    if constexpr (detail::awaits<std::decay_t<Token>>)
+      return acquire_in_coroutine(*this, weight, std::decay_t<Token>(std::as_const(token)));
+    else
+      return initiate(weight, token);
   }
 
   /// async_acquire(1, token)
@@ -179,6 +184,23 @@ private:
     Executor executor_;
     std::shared_ptr<detail::semaphore_core> core_;
   };
+
+  template <class Token>
+  auto initiate(std::size_t weight, Token&& token) {
+    return asio::async_initiate<Token, void(error_code, permit)>(initiate_acquire(executor_, core_),
+                                                                 token, weight);
+  }
+
+  /// An operation's awaitable passes through the executor even if the result is there at once. So
+  /// that is looked for before there is an operation.
+  template <class Token, class Awaitable = detail::awaitable_of<Token, permit>>
+  static Awaitable acquire_in_coroutine(basic_semaphore& self, std::size_t weight, Token token) {
+    error_code ec;
+    permit p;
+    if (self.core_->acquire_now(weight, ec, p))
+      co_return detail::result_of_wait<Token>(ec, std::move(p));
+    co_return co_await self.initiate(weight, std::move(token));
+  }
 
   void abandon() noexcept {
     if (core_) core_->abandon();

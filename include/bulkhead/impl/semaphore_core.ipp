@@ -19,11 +19,31 @@
 
 namespace bulkhead::detail {
 
+BULKHEAD_DECL semaphore_core::semaphore_core(std::size_t limit, std::size_t max_waiters) noexcept
+    : limit_(limit), max_waiters_(max_waiters) {
+  open_units();
+}
+
 BULKHEAD_DECL semaphore_core::~semaphore_core() = default;
 
 BULKHEAD_DECL void semaphore_core::attach(boost::asio::execution_context* context) {
   context_ = context;
   if (context) subscription_.subscribe(*context, shared_from_this());
+}
+
+/// Under the mutex.
+BULKHEAD_DECL void semaphore_core::shut_units() noexcept {
+  if (units_.is_shut()) return;
+  const free_units::numbers n = units_.shut();
+  in_use_ = limit_ - n.free;
+  permits_ = n.permits;
+}
+
+/// Under the mutex: if nobody waits, and nothing else has to be decided here.
+BULKHEAD_DECL void semaphore_core::open_units() noexcept {
+  if (state_ != state::open || !waiters_.empty() || limit_ == 0 || in_use_ > limit_) return;
+  const free_units::numbers n{limit_ - in_use_, permits_};
+  if (free_units::can_hold({limit_, permits_})) units_.open(n);
 }
 
 BULKHEAD_DECL bool semaphore_core::fits(std::size_t weight) const noexcept {
@@ -52,7 +72,8 @@ BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, error_code& ec, pe
   ec = refusal(weight);
   if (!ec && may_proceed(weight)) {
     in_use_ += weight;
-    p = permit(shared_from_this(), weight);
+    ++permits_;
+    p = permit(*this, weight);
     return true;
   }
   if (!ec && waiters_.size() >= max_waiters_) ec = errc::queue_full;
@@ -60,19 +81,20 @@ BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, error_code& ec, pe
 }
 
 BULKHEAD_DECL boost::system::result<permit, rejection>
-semaphore_core::try_acquire(std::size_t weight) {
+semaphore_core::try_acquire_locked(std::size_t weight) {
   error_code ec;
   permit p;
   {
-    std::lock_guard lock(mutex_);
+    locked lock(*this);
     if (!decide(weight, ec, p)) ec = errc::queue_full;
   }
   if (ec) return rejection{ec, {}, "semaphore"};
   return p;
 }
 
-BULKHEAD_DECL bool semaphore_core::acquire_now(std::size_t weight, error_code& ec, permit& p) {
-  std::lock_guard lock(mutex_);
+BULKHEAD_DECL bool semaphore_core::acquire_now_locked(std::size_t weight, error_code& ec,
+                                                      permit& p) {
+  locked lock(*this);
   return decide(weight, ec, p);
 }
 
@@ -90,7 +112,7 @@ BULKHEAD_DECL void semaphore_core::enqueue(acquire_op& op) noexcept {
   error_code ec;
   permit p;
   {
-    std::lock_guard lock(mutex_);
+    locked lock(*this);
     if (!decide(op.weight, ec, p)) {
       waiters_.push_back(op);
       return;
@@ -114,6 +136,7 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
     acquire_op& op = waiters_.front();
     leave_queue(op);
     in_use_ += op.weight;
+    ++permits_;
     granted.push_back(op);
   }
   return granted;
@@ -123,7 +146,7 @@ BULKHEAD_DECL void semaphore_core::complete_granted(queue granted) noexcept {
   const std::size_t n = granted.size();
   while (!granted.empty()) {
     acquire_op& op = granted.pop_front();
-    op.complete({}, permit(shared_from_this(), op.weight));
+    op.complete({}, permit(*this, op.weight));
   }
   departing_.end(mutex_, n);
 }
@@ -136,7 +159,7 @@ BULKHEAD_DECL void semaphore_core::complete_all(queue ops, error_code ec) noexce
 
 /// Takes the wait `key` out of the queue, if it is still there, and grants those behind it.
 BULKHEAD_DECL acquire_op* semaphore_core::take(wait_key key, queue& granted) noexcept {
-  std::lock_guard lock(mutex_);
+  locked lock(*this);
   acquire_op* op = keys_.find(key);
   if (!op || !op->is_linked()) return nullptr;
   leave_queue(*op);
@@ -153,10 +176,19 @@ BULKHEAD_DECL void semaphore_core::cancel(wait_key key, boost::asio::cancellatio
   complete_granted(std::move(granted));
 }
 
+/// Under the mutex: a permit has ended. The semaphore may be gone, so what is returned has to be kept
+/// for as long as this object is used.
+BULKHEAD_DECL std::shared_ptr<semaphore_core> semaphore_core::end_permit() noexcept {
+  return --permits_ == 0 && self_ ? std::move(self_) : shared_from_this();
+}
+
 BULKHEAD_DECL void semaphore_core::give_back(std::size_t weight, outcome) noexcept {
+  if (units_.give_back(weight)) return;
+  std::shared_ptr<semaphore_core> self; // outlives the lock
   queue granted;
   {
-    std::lock_guard lock(mutex_);
+    locked lock(*this);
+    self = end_permit();
     in_use_ -= weight;
     granted = wake();
   }
@@ -164,27 +196,45 @@ BULKHEAD_DECL void semaphore_core::give_back(std::size_t weight, outcome) noexce
 }
 
 BULKHEAD_DECL void semaphore_core::forget(std::size_t weight) noexcept {
-  std::lock_guard lock(mutex_);
+  std::shared_ptr<semaphore_core> self;
+  locked lock(*this);
+  self = end_permit();
   forgotten_ += weight;
 }
 
+BULKHEAD_DECL void semaphore_core::split() noexcept {
+  if (units_.split()) return;
+  locked lock(*this);
+  ++permits_;
+}
+
+/// The other permit keeps this object alive.
+BULKHEAD_DECL void semaphore_core::merge() noexcept {
+  if (units_.merge()) return;
+  locked lock(*this);
+  --permits_;
+}
+
 BULKHEAD_DECL void semaphore_core::release(std::size_t n) {
+  queue granted;
   {
-    std::lock_guard lock(mutex_);
+    locked lock(*this);
     if (n > forgotten_)
       throw std::invalid_argument(
           "semaphore::release: n must be at most the " + std::to_string(forgotten_) +
           " units held by forgotten permits (got " + std::to_string(n) + ")");
     forgotten_ -= n;
+    in_use_ -= n;
+    granted = wake();
   }
-  give_back(n, outcome::ignored);
+  complete_granted(std::move(granted));
 }
 
 BULKHEAD_DECL void semaphore_core::resize(std::size_t limit) {
   queue granted;
   queue refused;
   {
-    std::lock_guard lock(mutex_);
+    locked lock(*this);
     limit_ = limit;
     for (acquire_op* op = limit && !waiters_.empty() ? &waiters_.front() : nullptr; op;) {
       acquire_op* next = waiters_.next(*op);
@@ -205,9 +255,10 @@ BULKHEAD_DECL void semaphore_core::end(state s) noexcept {
   queue ended;
   error_code ec;
   {
-    std::lock_guard lock(mutex_);
+    locked lock(*this);
     state_ = (std::max)(state_, s);
     ec = end_of_waits();
+    if (s == state::abandoned && permits_ != 0) self_ = shared_from_this();
     while (!waiters_.empty()) {
       acquire_op& op = waiters_.front();
       leave_queue(op);
@@ -244,11 +295,12 @@ BULKHEAD_DECL std::size_t semaphore_core::limit() const noexcept {
 
 BULKHEAD_DECL std::size_t semaphore_core::in_use() const noexcept {
   std::lock_guard lock(mutex_);
-  return in_use_;
+  return units_.is_shut() ? in_use_ : limit_ - units_.load().free;
 }
 
 BULKHEAD_DECL std::size_t semaphore_core::available() const noexcept {
   std::lock_guard lock(mutex_);
+  if (!units_.is_shut()) return units_.load().free;
   return in_use_ < limit_ ? limit_ - in_use_ : 0;
 }
 

@@ -16,7 +16,9 @@
 
 #include <boost/system/result.hpp>
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 
@@ -35,31 +37,121 @@ protected:
   ~acquire_op() = default;
 };
 
+/// The units of a semaphore that are free and the number of its permits, in one word, as long as
+/// nobody waits for any: then to take and to give back is one atomic step each, and who takes sees
+/// what was done before those units were given back. Otherwise the word is *shut*: every attempt
+/// fails, and both numbers are with whoever has shut it.
+class free_units {
+public:
+  struct numbers {
+    std::size_t free;
+    std::size_t permits;
+  };
+
+  static constexpr bool can_hold(numbers n) noexcept {
+    return n.free <= most_free && n.permits < most_permits;
+  }
+
+  bool take(std::size_t weight) noexcept {
+    return change([weight](std::uint64_t w) {
+      return weight <= w >> 32 && permits(w) != most_permits
+                 ? w - (std::uint64_t(weight) << 32) + one_permit
+                 : shut_word;
+    });
+  }
+
+  bool give_back(std::size_t weight) noexcept {
+    return change(
+        [weight](std::uint64_t w) { return w + (std::uint64_t(weight) << 32) - one_permit; });
+  }
+
+  bool split() noexcept {
+    return change(
+        [](std::uint64_t w) { return permits(w) != most_permits ? w + one_permit : shut_word; });
+  }
+
+  bool merge() noexcept {
+    return change([](std::uint64_t w) { return w - one_permit; });
+  }
+
+  // By one thread at a time.
+
+  bool is_shut() const noexcept { return word_.load(std::memory_order_relaxed) == shut_word; }
+
+  numbers load() const noexcept { return numbers_of(word_.load(std::memory_order_relaxed)); }
+
+  numbers shut() noexcept {
+    return numbers_of(word_.exchange(shut_word, std::memory_order_acq_rel));
+  }
+
+  void open(numbers n) noexcept {
+    word_.store(std::uint64_t(n.free) << 32 | std::uint64_t(n.permits) * one_permit,
+                std::memory_order_release);
+  }
+
+private:
+  static constexpr std::uint64_t shut_word = 1;
+  static constexpr std::uint64_t one_permit = 2; // up to bit 31; above stand the free units
+  static constexpr std::size_t most_permits = 0x7fffffff;
+  static constexpr std::size_t most_free = 0xffffffff;
+
+  static constexpr std::size_t permits(std::uint64_t w) noexcept { return w >> 1 & most_permits; }
+  static constexpr numbers numbers_of(std::uint64_t w) noexcept {
+    return {static_cast<std::size_t>(w >> 32), permits(w)};
+  }
+
+  template <class F>
+  bool change(F next) noexcept {
+    std::uint64_t w = word_.load(std::memory_order_relaxed);
+    for (;;) {
+      const std::uint64_t n = w == shut_word ? shut_word : next(w);
+      if (n == shut_word) return false;
+      if (word_.compare_exchange_weak(w, n, std::memory_order_acq_rel, std::memory_order_relaxed))
+        return true;
+    }
+  }
+
+  std::atomic<std::uint64_t> word_{shut_word};
+};
+
 /// A weighted semaphore without tokens and executors: who may proceed, and in which order.
 ///
-/// One mutex, one queue, one predicate and one wake function. The predicate `may_proceed` is shared
+/// While it is open and nobody waits, `units_` is all there is to it. Whoever finds no room there
+/// goes on under the mutex and shuts it, so that nobody passes him; it is opened again when the last
+/// of the waiters is gone.
+///
+/// Then: one mutex, one queue, one predicate and one wake function. The predicate `may_proceed` is shared
 /// by those who try and those who wait, so nobody is overtaken: while anyone waits, only the head
 /// of the queue can be granted. `wake` runs on every path that may have freed the head,
 /// cancellation of a waiter included, and grants from the head on for as long as it fits. What it
 /// grants is collected under the lock and completed after it; a permit that was granted is never
 /// reported as aborted, because granting takes the wait out of `keys_`, where cancel() looks.
+///
+/// Permits point here and own nothing. When the semaphore ends before they do, it keeps itself alive
+/// until the last of them has ended.
 class semaphore_core final : public permit_source,
                              public shutdown_target,
                              public std::enable_shared_from_this<semaphore_core> {
 public:
-  semaphore_core(std::size_t limit, std::size_t max_waiters) noexcept
-      : limit_(limit), max_waiters_(max_waiters) {}
-
+  semaphore_core(std::size_t limit, std::size_t max_waiters) noexcept;
   ~semaphore_core();
 
   /// Subscribes with the context whose shutdown ends all waits.
   void attach(boost::asio::execution_context* context);
 
-  boost::system::result<permit, rejection> try_acquire(std::size_t weight);
+  boost::system::result<permit, rejection> try_acquire(std::size_t weight) {
+    if (units_.take(weight)) [[likely]]
+      return permit(*this, weight);
+    return try_acquire_locked(weight);
+  }
 
   /// The first step of a wait: grants or refuses at once (then `ec` and `p` are the result), or
   /// returns false.
-  bool acquire_now(std::size_t weight, error_code& ec, permit& p);
+  bool acquire_now(std::size_t weight, error_code& ec, permit& p) {
+    if (!units_.take(weight)) return acquire_now_locked(weight, ec, p);
+    p = permit(*this, weight);
+    return true;
+  }
 
   /// The second: makes a key for `op`, which is not yet reachable.
   wait_key reserve(acquire_op& op);
@@ -90,10 +182,32 @@ private:
   using queue = intrusive_list<acquire_op>;
   enum class state { open, closed, abandoned, shut_down };
 
+  /// The mutex, with `units_` shut.
+  class locked {
+  public:
+    explicit locked(semaphore_core& core) noexcept : core_(core), lock_(core.mutex_) {
+      core_.shut_units();
+    }
+    ~locked() { core_.open_units(); }
+    locked(const locked&) = delete;
+    locked& operator=(const locked&) = delete;
+
+  private:
+    semaphore_core& core_;
+    std::lock_guard<std::mutex> lock_;
+  };
+
   void give_back(std::size_t weight, outcome) noexcept override;
   void forget(std::size_t weight) noexcept override;
+  void split() noexcept override;
+  void merge() noexcept override;
   void on_context_shutdown(wait_key key) noexcept override;
 
+  boost::system::result<permit, rejection> try_acquire_locked(std::size_t weight);
+  bool acquire_now_locked(std::size_t weight, error_code& ec, permit& p);
+  void shut_units() noexcept;
+  void open_units() noexcept;
+  std::shared_ptr<semaphore_core> end_permit() noexcept;
   bool fits(std::size_t weight) const noexcept;
   bool may_proceed(std::size_t weight) const noexcept;
   error_code refusal(std::size_t weight) const noexcept;
@@ -106,10 +220,12 @@ private:
   void end(state s) noexcept;
   void complete_all(queue ops, error_code ec) noexcept;
 
-  mutable std::mutex mutex_;
+  alignas(64) free_units units_;
+  alignas(64) mutable std::mutex mutex_;
   std::size_t limit_;
   const std::size_t max_waiters_;
-  std::size_t in_use_ = 0;
+  std::size_t in_use_ = 0;  // while units_ is shut
+  std::size_t permits_ = 0; // likewise
   std::size_t forgotten_ = 0;
   state state_ = state::open;
   queue waiters_;
@@ -117,6 +233,7 @@ private:
   departures departing_; // what leave_queue() took out
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
+  std::shared_ptr<semaphore_core> self_; // once the semaphore is gone, as long as there are permits
 };
 
 } // namespace bulkhead::detail
