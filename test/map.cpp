@@ -8,6 +8,7 @@
 #include "support/cancellation.hpp"
 #include "support/places.hpp"
 #include "support/run.hpp"
+#include "support/sanitizer.hpp"
 #include "support/tokens.hpp"
 
 #include <bulkhead/map.hpp>

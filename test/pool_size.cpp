@@ -8,6 +8,7 @@
 
 #include "support/pool.hpp"
 #include "support/run.hpp"
+#include "support/sanitizer.hpp"
 
 #include <bulkhead/pool.hpp>
 

@@ -10,6 +10,7 @@
 #include "support/global_new.hpp"
 #include "support/pool.hpp"
 #include "support/run.hpp"
+#include "support/sanitizer.hpp"
 
 #include <bulkhead/pool.hpp>
 

@@ -9,6 +9,7 @@
 #include "support/cancellation.hpp"
 #include "support/global_new.hpp"
 #include "support/run.hpp"
+#include "support/sanitizer.hpp"
 #include "support/tokens.hpp"
 #include "support/tracker_executor.hpp"
 

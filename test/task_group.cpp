@@ -9,6 +9,7 @@
 #include "support/places.hpp"
 #include "support/pool.hpp"
 #include "support/run.hpp"
+#include "support/sanitizer.hpp"
 #include "support/tokens.hpp"
 
 #include <bulkhead/semaphore.hpp>
@@ -1815,8 +1816,7 @@ BOOST_AUTO_TEST_CASE(a_join_may_race_with_the_end_of_its_handlers_context) {
     event e(home.context().get_executor());
     std::optional<asio::io_context> handlers(std::in_place);
     g.spawn([&] { return e.wait(); });
-    g.async_join(
-        asio::bind_executor(*handlers, [l = live(alive)](std::exception_ptr) {}));
+    g.async_join(asio::bind_executor(*handlers, [l = live(alive)](std::exception_ptr) {}));
     e.set();
     handlers.reset();
     BOOST_TEST(alive == 0);

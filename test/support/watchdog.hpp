@@ -8,8 +8,6 @@
 #ifndef BULKHEAD_TEST_SUPPORT_WATCHDOG_HPP
 #define BULKHEAD_TEST_SUPPORT_WATCHDOG_HPP
 
-#include "sanitizer.hpp"
-
 #include <boost/test/tree/observer.hpp>
 #include <boost/test/tree/test_unit.hpp>
 #include <boost/test/unit_test.hpp>
