@@ -53,8 +53,6 @@ struct semaphore_options {
 /// Thread safety: distinct objects safe, shared objects safe (but for moving and destroying).
 template <class Executor = asio::any_io_executor>
 class basic_semaphore {
-  class initiate_acquire;
-
 public:
   using executor_type = Executor;
 
@@ -154,12 +152,13 @@ public:
   std::size_t waiting() const noexcept { return core_->waiting(); }
 
 private:
+  /// `Core` is a pointer to the engine: an owning one, if the operation may be started later.
+  template <class Core>
   class initiate_acquire {
   public:
     using executor_type = Executor;
 
-    initiate_acquire(const Executor& ex, std::shared_ptr<detail::semaphore_core> core)
-        : executor_(ex), core_(std::move(core)) {}
+    initiate_acquire(const Executor& ex, Core core) : executor_(ex), core_(std::move(core)) {}
 
     executor_type get_executor() const noexcept { return executor_; }
 
@@ -175,20 +174,21 @@ private:
         return;
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
-      auto core = core_; // once the operation is queued, this object may be gone
-      detail::begin_wait(slot, core,
-                         *op::create(handler_type(std::move(handler)), executor_, weight));
+      op& waiter = *op::create(handler_type(std::move(handler)), executor_, weight);
+      detail::prepare_wait(slot, *core_, waiter);
+      // Once the operation is queued, this object may be gone, and the engine with it.
+      if (core_->enqueue(waiter, ec, p)) waiter.complete_at_once(executor_, ec, std::move(p));
     }
 
   private:
     Executor executor_;
-    std::shared_ptr<detail::semaphore_core> core_;
+    Core core_;
   };
 
   template <class Token>
   auto initiate(std::size_t weight, Token&& token) {
-    return asio::async_initiate<Token, void(error_code, permit)>(initiate_acquire(executor_, core_),
-                                                                 token, weight);
+    return asio::async_initiate<Token, void(error_code, permit)>(
+        initiate_acquire<std::shared_ptr<detail::semaphore_core>>(executor_, core_), token, weight);
   }
 
   /// An operation's awaitable passes through the executor even if the result is there at once. So
@@ -199,7 +199,8 @@ private:
     permit p;
     if (self.core_->acquire_now(weight, ec, p))
       co_return detail::result_of_wait<Token>(ec, std::move(p));
-    co_return co_await self.initiate(weight, std::move(token));
+    co_return co_await asio::async_initiate<Token, void(error_code, permit)>(
+        initiate_acquire<detail::semaphore_core*>(self.executor_, self.core_.get()), token, weight);
   }
 
   void abandon() noexcept {

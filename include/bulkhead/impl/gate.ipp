@@ -8,7 +8,7 @@
 #ifndef BULKHEAD_IMPL_GATE_IPP
 #define BULKHEAD_IMPL_GATE_IPP
 
-#include <bulkhead/detail/group/gate.hpp>
+#include <bulkhead/detail/wait/gate.hpp>
 
 namespace bulkhead::detail {
 

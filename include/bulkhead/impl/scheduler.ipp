@@ -98,12 +98,12 @@ BULKHEAD_DECL void scheduler::start() {
 
 /// The last unit of work is given back under the mutex, and unlocking that is the last thing done
 /// here: join() may return, and the pool end, at once.
-BULKHEAD_DECL void scheduler::work_finished() noexcept {
-  std::size_t n = work_.load(std::memory_order_relaxed);
-  while (n > 1)
-    if (work_.compare_exchange_weak(n, n - 1, std::memory_order_acq_rel)) return;
+BULKHEAD_DECL void scheduler::finish_work(std::size_t n) noexcept {
+  std::size_t all = work_.load(std::memory_order_relaxed);
+  while (all > n)
+    if (work_.compare_exchange_weak(all, all - n, std::memory_order_acq_rel)) return;
   std::lock_guard lock(mutex_);
-  if (work_.fetch_sub(1, std::memory_order_acq_rel) == 1) let_go_if_finished_locked();
+  if (work_.fetch_sub(n, std::memory_order_acq_rel) == n) let_go_if_finished_locked();
 }
 
 BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcept {

@@ -47,6 +47,7 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   const bool counted = host_work_loop(w);
   call_hook(options_.on_worker_stop, w.index);
   current() = outer;
+  if (const std::size_t n = std::exchange(w.work_in_hand, 0); n != 0) finish_work(n);
   // An attached thread is not joined, and must not touch the scheduler once nobody is left.
   if (attached) w.in_use.store(false, std::memory_order_release);
   if (counted) worker_has_ended(attached);
@@ -342,6 +343,9 @@ BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
 
 /// Sleeps until there is work. False as in idle().
 BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
+  w.awake = false;
+  if (const std::size_t n = std::exchange(w.work_in_hand, 0); n != 0)
+    work_.fetch_sub(n, std::memory_order_acq_rel); // if these are the last, that is seen below
   {
     std::lock_guard lock(parking_.mutex());
     parking_.lie_down(w, std::exchange(w.searching, false));
@@ -444,6 +448,7 @@ BULKHEAD_DECL bool scheduler::ends_watch(worker& w, watch_period& period) noexce
 /// A worker that slept is awake. It may have been called before it slept. Says whether something is
 /// left undone, if it does not search now: it was called at the reactor, or nobody else watches.
 BULKHEAD_DECL bool scheduler::get_up(worker& w) noexcept {
+  w.awake = true;
   std::unique_lock lock(parking_.mutex());
   parking_.get_up(w);
   const bool called = std::exchange(w.called, false);

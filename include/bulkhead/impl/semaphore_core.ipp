@@ -29,21 +29,26 @@ BULKHEAD_DECL semaphore_core::~semaphore_core() = default;
 BULKHEAD_DECL void semaphore_core::attach(boost::asio::execution_context* context) {
   context_ = context;
   if (context) subscription_.subscribe(*context, shared_from_this());
+  self_ = shared_from_this();
 }
 
-/// Under the mutex.
+/// Under the lock.
 BULKHEAD_DECL void semaphore_core::shut_units() noexcept {
   if (units_.is_shut()) return;
   const free_units::numbers n = units_.shut();
   in_use_ = limit_ - n.free;
   permits_ = n.permits;
+  granted_ += n.granted;
 }
 
-/// Under the mutex: if nobody waits, and nothing else has to be decided here.
+/// Under the lock: if nobody waits, and nothing else has to be decided here.
 BULKHEAD_DECL void semaphore_core::open_units() noexcept {
-  if (state_ != state::open || !waiters_.empty() || limit_ == 0 || in_use_ > limit_) return;
-  const free_units::numbers n{limit_ - in_use_, permits_};
-  if (free_units::can_hold({limit_, permits_})) units_.open(n);
+  const bool nobody_waits = waiters_.empty();
+  if (nobody_waits && state_ == state::open && limit_ != 0 && in_use_ <= limit_ &&
+      free_units::can_hold({limit_, permits_}))
+    units_.open({limit_ - in_use_, permits_});
+  else
+    units_.stay_shut(!nobody_waits);
 }
 
 BULKHEAD_DECL bool semaphore_core::fits(std::size_t weight) const noexcept {
@@ -67,12 +72,13 @@ BULKHEAD_DECL error_code semaphore_core::refusal(std::size_t weight) const noexc
   return {};
 }
 
-/// Under the mutex: grants or refuses what need not, or cannot, wait. False: it has to wait.
+/// Under the lock: grants or refuses what need not, or cannot, wait. False: it has to wait.
 BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, error_code& ec, permit& p) {
   ec = refusal(weight);
   if (!ec && may_proceed(weight)) {
     in_use_ += weight;
     ++permits_;
+    ++granted_;
     p = permit(*this, weight);
     return true;
   }
@@ -108,28 +114,22 @@ BULKHEAD_DECL void semaphore_core::unreserve(acquire_op& op) noexcept {
   keys_.erase(op.key);
 }
 
-BULKHEAD_DECL void semaphore_core::enqueue(acquire_op& op) noexcept {
-  error_code ec;
-  permit p;
-  {
-    locked lock(*this);
-    if (!decide(op.weight, ec, p)) {
-      waiters_.push_back(op);
-      return;
-    }
+BULKHEAD_DECL bool semaphore_core::enqueue(acquire_op& op, error_code& ec, permit& p) noexcept {
+  locked lock(*this);
+  if (decide(op.weight, ec, p)) {
     keys_.erase(op.key);
-    departing_.begin();
+    return true;
   }
-  op.complete(ec, std::move(p));
-  departing_.end(mutex_);
+  waiters_.push_back(op);
+  return false;
 }
 
 BULKHEAD_DECL void semaphore_core::leave_queue(acquire_op& op) noexcept {
   waiters_.erase(op);
   keys_.erase(op.key);
-  departing_.begin();
 }
 
+/// Under the lock. What it returns is under way.
 BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
   queue granted;
   while (!waiters_.empty() && fits(waiters_.front().weight)) {
@@ -137,69 +137,92 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
     leave_queue(op);
     in_use_ += op.weight;
     ++permits_;
+    ++granted_;
     granted.push_back(op);
   }
+  if (!granted.empty()) users_.depart();
   return granted;
 }
 
 BULKHEAD_DECL void semaphore_core::complete_granted(queue granted) noexcept {
-  const std::size_t n = granted.size();
-  while (!granted.empty()) {
+  if (granted.empty()) return;
+  do {
     acquire_op& op = granted.pop_front();
     op.complete({}, permit(*this, op.weight));
-  }
-  departing_.end(mutex_, n);
+  } while (!granted.empty());
+  arrive();
 }
 
 BULKHEAD_DECL void semaphore_core::complete_all(queue ops, error_code ec) noexcept {
-  const std::size_t n = ops.size();
-  while (!ops.empty()) ops.pop_front().complete(ec, permit());
-  departing_.end(mutex_, n);
+  if (ops.empty()) return;
+  do {
+    ops.pop_front().complete(ec, permit());
+  } while (!ops.empty());
+  arrive();
+}
+
+BULKHEAD_DECL void semaphore_core::destroy_all(queue ops) noexcept {
+  if (ops.empty()) return;
+  arrive();
+  do {
+    ops.pop_front().destroy();
+  } while (!ops.empty());
+}
+
+/// The last thing that a thread does here which was under way.
+BULKHEAD_DECL void semaphore_core::arrive() noexcept {
+  if (users_.arrive()) const auto last = std::move(self_);
 }
 
 /// Takes the wait `key` out of the queue, if it is still there, and grants those behind it.
-BULKHEAD_DECL acquire_op* semaphore_core::take(wait_key key, queue& granted) noexcept {
+BULKHEAD_DECL semaphore_core::queue semaphore_core::take(wait_key key, queue& granted) noexcept {
+  queue taken;
   locked lock(*this);
   acquire_op* op = keys_.find(key);
-  if (!op || !op->is_linked()) return nullptr;
+  if (!op || !op->is_linked()) return taken;
   leave_queue(*op);
+  taken.push_back(*op);
+  users_.depart();
   granted = wake();
-  return op;
+  return taken;
 }
 
 BULKHEAD_DECL void semaphore_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
   queue granted;
-  if (acquire_op* op = take(key, granted)) {
-    op->complete(boost::asio::error::operation_aborted, permit());
-    departing_.end(mutex_);
-  }
+  complete_all(take(key, granted), boost::asio::error::operation_aborted);
   complete_granted(std::move(granted));
 }
 
-/// Under the mutex: a permit has ended. The semaphore may be gone, so what is returned has to be kept
-/// for as long as this object is used.
-BULKHEAD_DECL std::shared_ptr<semaphore_core> semaphore_core::end_permit() noexcept {
-  return --permits_ == 0 && self_ ? std::move(self_) : shared_from_this();
+/// Under the lock, once there is no semaphore and no permit any more. What it returns is what keeps
+/// this object alive, unless somebody is under way.
+BULKHEAD_DECL std::shared_ptr<semaphore_core> semaphore_core::leave_owner() noexcept {
+  return users_.owner_leaves() ? std::move(self_) : nullptr;
 }
 
+/// Under the lock: a permit has ended. As leave_owner().
+BULKHEAD_DECL std::shared_ptr<semaphore_core> semaphore_core::end_permit() noexcept {
+  return --permits_ == 0 && ownerless_ ? leave_owner() : nullptr;
+}
+
+/// Unless it grants anything, it may be over with this object as soon as the lock is released.
 BULKHEAD_DECL void semaphore_core::give_back(std::size_t weight, outcome) noexcept {
   if (units_.give_back(weight)) return;
-  std::shared_ptr<semaphore_core> self; // outlives the lock
+  std::shared_ptr<semaphore_core> last; // outlives the lock
   queue granted;
   {
     locked lock(*this);
-    self = end_permit();
     in_use_ -= weight;
     granted = wake();
+    last = end_permit();
   }
   complete_granted(std::move(granted));
 }
 
 BULKHEAD_DECL void semaphore_core::forget(std::size_t weight) noexcept {
-  std::shared_ptr<semaphore_core> self;
+  std::shared_ptr<semaphore_core> last;
   locked lock(*this);
-  self = end_permit();
   forgotten_ += weight;
+  last = end_permit();
 }
 
 BULKHEAD_DECL void semaphore_core::split() noexcept {
@@ -244,48 +267,57 @@ BULKHEAD_DECL void semaphore_core::resize(std::size_t limit) {
       }
       op = next;
     }
+    if (!refused.empty()) users_.depart();
     granted = wake();
   }
   complete_all(std::move(refused), errc::exceeds_limit);
   complete_granted(std::move(granted));
 }
 
-/// Ends all waits, each with the error that `s` stands for.
-BULKHEAD_DECL void semaphore_core::end(state s) noexcept {
-  queue ended;
-  error_code ec;
-  {
-    locked lock(*this);
-    state_ = (std::max)(state_, s);
-    ec = end_of_waits();
-    if (s == state::abandoned && permits_ != 0) self_ = shared_from_this();
-    while (!waiters_.empty()) {
-      acquire_op& op = waiters_.front();
-      leave_queue(op);
-      ended.push_back(op);
-    }
-  }
-  if (s != state::shut_down) return complete_all(std::move(ended), ec);
-  departing_.end(mutex_, ended.size());
-  while (!ended.empty()) ended.pop_front().destroy();
-  std::unique_lock lock(mutex_);
-  departing_.wait(lock);
+/// Under the lock: nothing is granted any more. Returns those who waited.
+BULKHEAD_DECL semaphore_core::queue semaphore_core::end(state s) noexcept {
+  state_ = (std::max)(state_, s);
+  for (acquire_op* op = waiters_.empty() ? nullptr : &waiters_.front(); op; op = waiters_.next(*op))
+    keys_.erase(op->key);
+  if (!waiters_.empty()) users_.depart();
+  return std::move(waiters_);
 }
 
-BULKHEAD_DECL void semaphore_core::close() noexcept { end(state::closed); }
+BULKHEAD_DECL void semaphore_core::close() noexcept {
+  queue ended;
+  {
+    locked lock(*this);
+    ended = end(state::closed);
+  }
+  complete_all(std::move(ended), errc::closed);
+}
 
-BULKHEAD_DECL void semaphore_core::abandon() noexcept { end(state::abandoned); }
+BULKHEAD_DECL void semaphore_core::abandon() noexcept {
+  std::shared_ptr<semaphore_core> last;
+  queue ended;
+  {
+    locked lock(*this);
+    ended = end(state::abandoned);
+    ownerless_ = true;
+    if (permits_ == 0) last = leave_owner();
+  }
+  complete_all(std::move(ended), boost::asio::error::operation_aborted);
+}
 
 BULKHEAD_DECL void semaphore_core::on_context_shutdown(wait_key key) noexcept {
-  if (!key) return end(state::shut_down);
-  queue granted;
-  if (acquire_op* op = take(key, granted)) {
-    departing_.end(mutex_);
-    op->destroy();
+  if (key) {
+    queue granted;
+    destroy_all(take(key, granted));
+    complete_granted(std::move(granted));
+  } else {
+    queue ended;
+    {
+      locked lock(*this);
+      ended = end(state::shut_down);
+    }
+    destroy_all(std::move(ended));
   }
-  complete_granted(std::move(granted));
-  std::unique_lock lock(mutex_);
-  departing_.wait(lock);
+  users_.wait_for_arrivals();
 }
 
 BULKHEAD_DECL std::size_t semaphore_core::limit() const noexcept {

@@ -9,7 +9,7 @@
 #define BULKHEAD_DETAIL_GROUP_GROUP_CORE_HPP
 
 #include <bulkhead/detail/config.hpp>
-#include <bulkhead/detail/group/gate.hpp>
+#include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>

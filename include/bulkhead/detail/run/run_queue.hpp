@@ -10,7 +10,7 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/run/cell.hpp>
-#include <bulkhead/detail/run/spin_lock.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <atomic>
 #include <cstddef>

@@ -260,8 +260,29 @@ public:
     return this_worker() && !(signals_.load(std::memory_order_relaxed) & paused);
   }
 
-  void work_started() noexcept { work_.fetch_add(1, std::memory_order_relaxed); }
-  void work_finished() noexcept;
+  /// One tracked executor more or less. A worker keeps units of work in hand that are counted in
+  /// `work_` and that nobody does, so that here it seldom changes what all workers share. It has none
+  /// in hand while it sleeps: see let_go_if_finished().
+  void work_started() noexcept {
+    if (worker* w = this_worker(); w && w->awake) {
+      if (w->work_in_hand == 0) {
+        work_.fetch_add(work_at_once, std::memory_order_relaxed);
+        w->work_in_hand = work_at_once;
+      }
+      --w->work_in_hand;
+    } else {
+      work_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+
+  void work_finished() noexcept {
+    worker* w = this_worker();
+    if (!w || !w->awake) return finish_work(1);
+    if (++w->work_in_hand == 2 * work_at_once) {
+      work_.fetch_sub(work_at_once, std::memory_order_acq_rel);
+      w->work_in_hand = work_at_once;
+    }
+  }
 
   // --- size ---
 
@@ -304,6 +325,7 @@ private:
   static constexpr unsigned tries_before_sleep = 64;
   static constexpr std::uint64_t least_for_advance = 4;
   static constexpr unsigned yields_before_line = 16;
+  static constexpr std::size_t work_at_once = 16; // units that a worker takes or gives back
   static constexpr std::chrono::milliseconds longest_rest{1};
 
   // Bits of signals_.
@@ -352,6 +374,8 @@ private:
     std::chrono::nanoseconds period_ = std::chrono::microseconds(50);
     int quiet_ = 0;
   };
+
+  void finish_work(std::size_t n) noexcept;
 
   static worker*& current() noexcept;       // what this thread is
   static submit_op*& current_op() noexcept; // what it runs

@@ -13,7 +13,7 @@
 #include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
-#include <bulkhead/detail/run/spin_lock.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -227,8 +227,10 @@ struct alignas(128) worker : sleeper {
   std::size_t shard = 0; // that had work last
   worker* victim = this; // looked at last
   bool searching = false;
-  bool ends = false;       // a submission that has ended and is not counted so yet
-  bool in_reactor = false; // sleeps there, and has not run a function since
+  bool awake = true;
+  std::size_t work_in_hand = 0; // see scheduler::work_started()
+  bool ends = false;            // a submission that has ended and is not counted so yet
+  bool in_reactor = false;      // sleeps there, and has not run a function since
   search_patience patience;
   bool io_hot = false;
   unsigned unannounced = 0; // functions posted since somebody was told

@@ -14,9 +14,13 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/execution/allocator.hpp>
+#include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
+#include <boost/asio/recycling_allocator.hpp>
+#include <boost/asio/require.hpp>
 #include <boost/asio/version.hpp>
 #if BOOST_ASIO_VERSION >= 102800
 #include <boost/asio/associated_immediate_executor.hpp>
@@ -43,6 +47,50 @@ using tracked_executor = std::decay_t<decltype(boost::asio::prefer(
 template <class Executor>
 tracked_executor<Executor> track(const Executor& ex) {
   return boost::asio::prefer(ex, boost::asio::execution::outstanding_work.tracked);
+}
+
+/// An executor that one function will be posted to, and that has work until then. What Asio's post()
+/// would ask of it each time has been asked.
+template <class Executor>
+class pending_post {
+  using never = boost::asio::execution::blocking_t::never_t;
+  static constexpr bool can_never = boost::asio::can_require<const Executor&, never>::value;
+
+  static auto prepare(const Executor& ex) {
+    if constexpr (can_never)
+      return track(boost::asio::require(ex, never()));
+    else
+      return track(ex);
+  }
+
+public:
+  explicit pending_post(const Executor& ex) : executor_(prepare(ex)) {}
+
+  template <class F>
+  void post(F f) && {
+    if constexpr (can_never) {
+      const auto a = boost::asio::get_associated_allocator(f);
+      boost::asio::prefer(executor_, boost::asio::execution::allocator(a)).execute(std::move(f));
+    } else {
+      boost::asio::post(executor_, std::move(f));
+    }
+  }
+
+private:
+  std::decay_t<decltype(prepare(std::declval<const Executor&>()))> executor_;
+};
+
+/// The allocator of an operation: its handler's. Where that is the default one, Asio's, which keeps
+/// the blocks that a thread has freed last.
+template <class T, class Handler>
+auto operation_allocator(const Handler& handler) noexcept {
+  using associated = boost::asio::associated_allocator_t<Handler>;
+  using traits = std::allocator_traits<associated>;
+  if constexpr (std::is_same_v<associated, std::allocator<typename traits::value_type>>)
+    return boost::asio::recycling_allocator<T>();
+  else
+    return
+        typename traits::template rebind_alloc<T>(boost::asio::get_associated_allocator(handler));
 }
 
 /// A handler with its arguments. It carries the handler's allocator, and its executor only if
@@ -108,11 +156,15 @@ public:
 
   boost::asio::execution_context* handler_context() const noexcept { return handler_context_; }
 
+  /// Whether the handler belongs to another context than `home`.
+  bool is_foreign(const boost::asio::execution_context* home) const noexcept {
+    return handler_context_ && handler_context_ != home;
+  }
+
   /// Has `target` told when the handler's own context shuts down, if that is not `home`.
   void watch_handler_context(boost::asio::execution_context* home,
                              const std::weak_ptr<shutdown_target>& target, wait_key key) {
-    if (handler_context_ && handler_context_ != home)
-      foreign_.subscribe(*handler_context_, target, key);
+    if (is_foreign(home)) foreign_.subscribe(*handler_context_, target, key);
   }
 
 protected:
@@ -139,9 +191,10 @@ template <class Waiter, class Handler, class Executor, class... Args>
 class waiting_operation<Waiter, Handler, Executor, void(Args...)> final : public Waiter {
   using base = operation<void(Args...)>;
   using handler_executor = boost::asio::associated_executor_t<Handler, Executor>;
-  using allocator = typename std::allocator_traits<
-      boost::asio::associated_allocator_t<Handler>>::template rebind_alloc<waiting_operation>;
-  using traits = std::allocator_traits<allocator>;
+
+  static auto allocator_of(const Handler& handler) noexcept {
+    return operation_allocator<waiting_operation>(handler);
+  }
 
   // Owns an operation that has been given its results and is on its way to its executor.
   class carrier {
@@ -167,15 +220,20 @@ class waiting_operation<Waiter, Handler, Executor, void(Args...)> final : public
 public:
   template <class... WaiterArgs>
   static waiting_operation* create(Handler&& handler, const Executor& ex, WaiterArgs&&... args) {
-    allocator a(boost::asio::get_associated_allocator(handler));
-    waiting_operation* op = traits::allocate(a, 1);
+    auto a = allocator_of(handler);
+    waiting_operation* op = a.allocate(1);
     try {
       return ::new (static_cast<void*>(op))
           waiting_operation(std::move(handler), ex, std::forward<WaiterArgs>(args)...);
     } catch (...) {
-      traits::deallocate(a, op, 1);
+      a.deallocate(op, 1);
       throw;
     }
+  }
+
+  /// Ends an operation that nobody else has reached, as complete_immediately() does.
+  void complete_at_once(const Executor& ex, Args... args) {
+    complete_immediately(release(), ex, std::move(args)...);
   }
 
 private:
@@ -183,23 +241,37 @@ private:
   waiting_operation(Handler&& handler, const Executor& ex, WaiterArgs&&... args)
       : Waiter(table, context_of(boost::asio::get_associated_executor(handler, ex)),
                std::forward<WaiterArgs>(args)...),
-        io_work_(track(ex)),
-        handler_work_(track(handler_executor(boost::asio::get_associated_executor(handler, ex)))),
-        handler_(std::move(handler)) {}
+        handler_work_(handler_executor(boost::asio::get_associated_executor(handler, ex))),
+        handler_(std::move(handler)) {
+    if (!is_handlers(ex)) io_work_.emplace(track(ex));
+  }
+
+  /// Whether `ex` is the handler's executor: then that has work already.
+  bool is_handlers(const Executor& ex) const noexcept {
+    if constexpr (std::is_same_v<handler_executor, Executor>)
+      return boost::asio::get_associated_executor(handler_, ex) == ex;
+    else
+      return false;
+  }
 
   void free() noexcept {
-    allocator a(boost::asio::get_associated_allocator(handler_));
+    auto a = allocator_of(handler_);
     this->~waiting_operation();
-    traits::deallocate(a, this, 1);
+    a.deallocate(this, 1);
+  }
+
+  /// Frees all but the handler.
+  Handler release() {
+    Handler handler(std::move(handler_));
+    auto a = allocator_of(handler);
+    this->~waiting_operation();
+    a.deallocate(this, 1);
+    return handler;
   }
 
   void invoke() {
-    Handler handler(std::move(handler_));
     std::tuple<Args...> results(std::move(*results_));
-    allocator a(boost::asio::get_associated_allocator(handler));
-    this->~waiting_operation();
-    traits::deallocate(a, this, 1);
-    std::apply(std::move(handler), std::move(results));
+    std::apply(release(), std::move(results));
   }
 
   static void do_complete(base* b, std::tuple<Args...>&& results) noexcept {
@@ -207,11 +279,11 @@ private:
     op->results_.emplace(std::move(results));
     // The operation may be gone before post() returns. The I/O object's executor has done its part
     // by then: whoever joins that one must not have to wait until the handler's gets a turn.
-    auto ex = op->handler_work_;
+    auto handler_work = std::move(op->handler_work_);
     [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work =
         std::move(op->io_work_);
     op->io_work_.reset();
-    boost::asio::post(ex, carrier(op));
+    std::move(handler_work).post(carrier(op));
   }
 
   static void do_destroy(base* b) noexcept { static_cast<waiting_operation*>(b)->free(); }
@@ -219,7 +291,7 @@ private:
   static constexpr typename base::vtable table{&do_complete, &do_destroy};
 
   std::optional<tracked_executor<Executor>> io_work_;
-  tracked_executor<handler_executor> handler_work_;
+  pending_post<handler_executor> handler_work_;
   Handler handler_;
   std::optional<std::tuple<Args...>> results_;
 };

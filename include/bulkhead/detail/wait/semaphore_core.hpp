@@ -8,10 +8,10 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 #define BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 
-#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/permit.hpp>
 
 #include <boost/system/result.hpp>
@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 namespace bulkhead::detail {
 
@@ -37,15 +38,17 @@ protected:
   ~acquire_op() = default;
 };
 
-/// The units of a semaphore that are free and the number of its permits, in one word, as long as
-/// nobody waits for any: then to take and to give back is one atomic step each, and who takes sees
-/// what was done before those units were given back. Otherwise the word is *shut*: every attempt
-/// fails, and both numbers are with whoever has shut it.
+/// The units of a semaphore that are free, the number of its permits and how many have been granted,
+/// in one word, as long as nobody waits for any: then to take and to give back is one atomic step
+/// each, and who takes sees what was done before those units were given back. Otherwise, and when a
+/// number grows too large for its part, the word is *shut*: every attempt fails, and the numbers are
+/// with whoever has shut it.
 class free_units {
 public:
   struct numbers {
     std::size_t free;
     std::size_t permits;
+    std::size_t granted = 0; // since it was opened
   };
 
   static constexpr bool can_hold(numbers n) noexcept {
@@ -54,29 +57,35 @@ public:
 
   bool take(std::size_t weight) noexcept {
     return change([weight](std::uint64_t w) {
-      return weight <= w >> 32 && permits(w) != most_permits
-                 ? w - (std::uint64_t(weight) << 32) + one_permit
+      const numbers n = numbers_of(w);
+      return weight <= n.free && n.permits != most_permits && n.granted != most_granted
+                 ? w - one_unit * weight + one_permit + one_granted
                  : shut_word;
     });
   }
 
   bool give_back(std::size_t weight) noexcept {
-    return change(
-        [weight](std::uint64_t w) { return w + (std::uint64_t(weight) << 32) - one_permit; });
+    return change([weight](std::uint64_t w) { return w + one_unit * weight - one_permit; });
   }
 
   bool split() noexcept {
-    return change(
-        [](std::uint64_t w) { return permits(w) != most_permits ? w + one_permit : shut_word; });
+    return change([](std::uint64_t w) {
+      return numbers_of(w).permits != most_permits ? w + one_permit : shut_word;
+    });
   }
 
   bool merge() noexcept {
     return change([](std::uint64_t w) { return w - one_permit; });
   }
 
+  /// Whether it is shut because somebody waits, as far as one knows.
+  bool is_crowded() const noexcept {
+    return word_.load(std::memory_order_relaxed) == (shut_word | crowded);
+  }
+
   // By one thread at a time.
 
-  bool is_shut() const noexcept { return word_.load(std::memory_order_relaxed) == shut_word; }
+  bool is_shut() const noexcept { return is_shut(word_.load(std::memory_order_relaxed)); }
 
   numbers load() const noexcept { return numbers_of(word_.load(std::memory_order_relaxed)); }
 
@@ -84,27 +93,38 @@ public:
     return numbers_of(word_.exchange(shut_word, std::memory_order_acq_rel));
   }
 
+  void stay_shut(bool is_crowded) noexcept {
+    const std::uint64_t w = is_crowded ? shut_word | crowded : shut_word;
+    if (word_.load(std::memory_order_relaxed) != w) word_.store(w, std::memory_order_relaxed);
+  }
+
   void open(numbers n) noexcept {
-    word_.store(std::uint64_t(n.free) << 32 | std::uint64_t(n.permits) * one_permit,
-                std::memory_order_release);
+    word_.store(one_unit * n.free + one_permit * n.permits, std::memory_order_release);
   }
 
 private:
   static constexpr std::uint64_t shut_word = 1;
-  static constexpr std::uint64_t one_permit = 2; // up to bit 31; above stand the free units
-  static constexpr std::size_t most_permits = 0x7fffffff;
+  static constexpr std::uint64_t crowded = 2;
+  static constexpr std::uint64_t one_granted = 2; // 13 bits
+  static constexpr std::uint64_t one_permit = std::uint64_t(1) << 14;
+  static constexpr std::uint64_t one_unit = std::uint64_t(1) << 32;
+  static constexpr std::size_t most_granted = (one_permit - one_granted) / one_granted;
+  static constexpr std::size_t most_permits = (one_unit - one_permit) / one_permit;
   static constexpr std::size_t most_free = 0xffffffff;
 
-  static constexpr std::size_t permits(std::uint64_t w) noexcept { return w >> 1 & most_permits; }
+  static constexpr bool is_shut(std::uint64_t w) noexcept { return (w & shut_word) != 0; }
+
   static constexpr numbers numbers_of(std::uint64_t w) noexcept {
-    return {static_cast<std::size_t>(w >> 32), permits(w)};
+    return {static_cast<std::size_t>(w / one_unit),
+            static_cast<std::size_t>(w / one_permit & most_permits),
+            static_cast<std::size_t>(w / one_granted & most_granted)};
   }
 
   template <class F>
   bool change(F next) noexcept {
     std::uint64_t w = word_.load(std::memory_order_relaxed);
     for (;;) {
-      const std::uint64_t n = w == shut_word ? shut_word : next(w);
+      const std::uint64_t n = is_shut(w) ? shut_word : next(w);
       if (n == shut_word) return false;
       if (word_.compare_exchange_weak(w, n, std::memory_order_acq_rel, std::memory_order_relaxed))
         return true;
@@ -114,21 +134,54 @@ private:
   std::atomic<std::uint64_t> word_{shut_word};
 };
 
+/// Who still needs an engine that its users may leave at any time: its owner, and every thread that
+/// has taken operations out of it and has not posted their handlers yet. A context that shuts down
+/// waits for the latter, for between the two it would find nothing of its own in the engine, and be
+/// gone when the handler is posted there.
+///
+/// Whoever is told that he was the last ends the engine; nobody else touches it any more.
+class users_of_engine {
+public:
+  /// Under the engine's lock, in one step with taking operations out.
+  void depart() noexcept { word_.fetch_add(one_departure, std::memory_order_relaxed); }
+
+  /// When they are posted. True: the owner has left, and this was the last.
+  [[nodiscard]] bool arrive() noexcept {
+    return word_.fetch_sub(one_departure, std::memory_order_acq_rel) == one_departure;
+  }
+
+  /// True: nobody is under way.
+  [[nodiscard]] bool owner_leaves() noexcept {
+    return word_.fetch_sub(owned, std::memory_order_acq_rel) == owned;
+  }
+
+  /// Until nobody is under way. Little happens on that way: handlers are posted.
+  void wait_for_arrivals() const noexcept {
+    while (word_.load(std::memory_order_acquire) >= one_departure) std::this_thread::yield();
+  }
+
+private:
+  static constexpr std::size_t owned = 1;
+  static constexpr std::size_t one_departure = 2;
+
+  std::atomic<std::size_t> word_{owned};
+};
+
 /// A weighted semaphore without tokens and executors: who may proceed, and in which order.
 ///
 /// While it is open and nobody waits, `units_` is all there is to it. Whoever finds no room there
-/// goes on under the mutex and shuts it, so that nobody passes him; it is opened again when the last
+/// goes on under the lock and shuts it, so that nobody passes him; it is opened again when the last
 /// of the waiters is gone.
 ///
-/// Then: one mutex, one queue, one predicate and one wake function. The predicate `may_proceed` is shared
+/// Then: one lock, one queue, one predicate and one wake function. The predicate `may_proceed` is shared
 /// by those who try and those who wait, so nobody is overtaken: while anyone waits, only the head
 /// of the queue can be granted. `wake` runs on every path that may have freed the head,
 /// cancellation of a waiter included, and grants from the head on for as long as it fits. What it
 /// grants is collected under the lock and completed after it; a permit that was granted is never
 /// reported as aborted, because granting takes the wait out of `keys_`, where cancel() looks.
 ///
-/// Permits point here and own nothing. When the semaphore ends before they do, it keeps itself alive
-/// until the last of them has ended.
+/// Permits point here and own nothing. It keeps itself alive until the semaphore is gone, the last of
+/// the permits has ended, and every handler that was granted one is posted.
 class semaphore_core final : public permit_source,
                              public shutdown_target,
                              public std::enable_shared_from_this<semaphore_core> {
@@ -148,19 +201,23 @@ public:
   /// The first step of a wait: grants or refuses at once (then `ec` and `p` are the result), or
   /// returns false.
   bool acquire_now(std::size_t weight, error_code& ec, permit& p) {
-    if (!units_.take(weight)) return acquire_now_locked(weight, ec, p);
-    p = permit(*this, weight);
-    return true;
+    if (units_.take(weight)) [[likely]] {
+      p = permit(*this, weight);
+      return true;
+    }
+    return !units_.is_crowded() && acquire_now_locked(weight, ec, p);
   }
 
-  /// The second: makes a key for `op`, which is not yet reachable.
+  /// The second: makes a key for `op`, which is not yet reachable. Not needed for an operation that
+  /// nobody will name.
   wait_key reserve(acquire_op& op);
+  static constexpr bool keys_are_optional = true;
 
   /// Undoes it.
   void unreserve(acquire_op& op) noexcept;
 
-  /// The third: queues `op`, unless it can be completed now. Consumes it.
-  void enqueue(acquire_op& op) noexcept;
+  /// The third: queues `op`, or is as acquire_now().
+  bool enqueue(acquire_op& op, error_code& ec, permit& p) noexcept;
 
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept;
 
@@ -182,7 +239,7 @@ private:
   using queue = intrusive_list<acquire_op>;
   enum class state { open, closed, abandoned, shut_down };
 
-  /// The mutex, with `units_` shut.
+  /// The lock, with `units_` shut.
   class locked {
   public:
     explicit locked(semaphore_core& core) noexcept : core_(core), lock_(core.mutex_) {
@@ -194,7 +251,7 @@ private:
 
   private:
     semaphore_core& core_;
-    std::lock_guard<std::mutex> lock_;
+    std::lock_guard<spin_lock> lock_;
   };
 
   void give_back(std::size_t weight, outcome) noexcept override;
@@ -207,33 +264,38 @@ private:
   bool acquire_now_locked(std::size_t weight, error_code& ec, permit& p);
   void shut_units() noexcept;
   void open_units() noexcept;
-  std::shared_ptr<semaphore_core> end_permit() noexcept;
+  [[nodiscard]] std::shared_ptr<semaphore_core> end_permit() noexcept;
+  [[nodiscard]] std::shared_ptr<semaphore_core> leave_owner() noexcept;
   bool fits(std::size_t weight) const noexcept;
   bool may_proceed(std::size_t weight) const noexcept;
   error_code refusal(std::size_t weight) const noexcept;
   error_code end_of_waits() const noexcept;
   bool decide(std::size_t weight, error_code& ec, permit& p);
   void leave_queue(acquire_op& op) noexcept;
-  acquire_op* take(wait_key key, queue& granted) noexcept;
+  queue take(wait_key key, queue& granted) noexcept;
   queue wake() noexcept;
   void complete_granted(queue granted) noexcept;
-  void end(state s) noexcept;
   void complete_all(queue ops, error_code ec) noexcept;
+  void destroy_all(queue ops) noexcept;
+  void arrive() noexcept;
+  queue end(state s) noexcept;
 
   alignas(64) free_units units_;
-  alignas(64) mutable std::mutex mutex_;
+  alignas(64) mutable spin_lock mutex_;
+  bool ownerless_ = false; // the semaphore is gone
+  state state_ = state::open;
+  users_of_engine users_;
   std::size_t limit_;
   const std::size_t max_waiters_;
   std::size_t in_use_ = 0;  // while units_ is shut
   std::size_t permits_ = 0; // likewise
   std::size_t forgotten_ = 0;
-  state state_ = state::open;
+  std::uint64_t granted_ = 0; // but for those in units_
   queue waiters_;
   key_table<acquire_op> keys_;
-  departures departing_; // what leave_queue() took out
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
-  std::shared_ptr<semaphore_core> self_; // once the semaphore is gone, as long as there are permits
+  std::shared_ptr<semaphore_core> self_; // as long as it has users
 };
 
 } // namespace bulkhead::detail

@@ -5,8 +5,8 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-#ifndef BULKHEAD_DETAIL_GROUP_GATE_HPP
-#define BULKHEAD_DETAIL_GROUP_GATE_HPP
+#ifndef BULKHEAD_DETAIL_WAIT_GATE_HPP
+#define BULKHEAD_DETAIL_WAIT_GATE_HPP
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>

@@ -5,8 +5,8 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-#ifndef BULKHEAD_DETAIL_RUN_SPIN_LOCK_HPP
-#define BULKHEAD_DETAIL_RUN_SPIN_LOCK_HPP
+#ifndef BULKHEAD_DETAIL_WAIT_SPIN_LOCK_HPP
+#define BULKHEAD_DETAIL_WAIT_SPIN_LOCK_HPP
 
 #include <atomic>
 #include <thread>
