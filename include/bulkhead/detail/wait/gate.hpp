@@ -99,6 +99,17 @@ public:
     enter_next(*function_node<std::decay_t<F>>::create(std::forward<F>(f)));
   }
 
+  /// Runs the first function of all, inside this call; what it causes to pass comes after it.
+  template <class F>
+  void run_first(F&& f) {
+    busy_ = true; // nobody else knows of this gate yet
+    struct guard {
+      gate& g;
+      ~guard() noexcept(false) { g.leave_or_reschedule(); }
+    } const running{*this};
+    std::forward<F>(f)();
+  }
+
   void work_started();
   void work_finished() noexcept;
 

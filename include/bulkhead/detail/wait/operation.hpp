@@ -117,18 +117,23 @@ private:
 };
 
 /// Completes a handler whose operation never had to wait, but not inside the initiating function
-/// unless an associated immediate executor allows it.
+/// unless an associated immediate executor allows it. A handler of our own, which goes on with another
+/// operation, may see to that itself.
 template <class Handler, class Executor, class... Args>
 void complete_immediately(Handler handler, const Executor& ex, Args... args) {
-  auto handler_ex = boost::asio::get_associated_executor(handler, ex);
+  if constexpr (requires { handler.complete_at_once(ex, std::move(args)...); }) {
+    handler.complete_at_once(ex, std::move(args)...);
+  } else {
+    auto handler_ex = boost::asio::get_associated_executor(handler, ex);
 #if BOOST_ASIO_VERSION >= 102800
-  auto immediate_ex = boost::asio::get_associated_immediate_executor(handler, handler_ex);
-  boost::asio::dispatch(
-      immediate_ex, bound_handler<true, Handler, Args...>(std::move(handler), std::move(args)...));
+    auto immediate_ex = boost::asio::get_associated_immediate_executor(handler, handler_ex);
+    boost::asio::dispatch(immediate_ex, bound_handler<true, Handler, Args...>(std::move(handler),
+                                                                              std::move(args)...));
 #else
-  boost::asio::post(handler_ex,
-                    bound_handler<false, Handler, Args...>(std::move(handler), std::move(args)...));
+    boost::asio::post(
+        handler_ex, bound_handler<false, Handler, Args...>(std::move(handler), std::move(args)...));
 #endif
+  }
 }
 
 template <class Signature>

@@ -1,0 +1,149 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_WAIT_ADAPTOR_HPP
+#define BULKHEAD_DETAIL_WAIT_ADAPTOR_HPP
+
+#include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/error.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/experimental/channel_error.hpp>
+#include <boost/asio/system_executor.hpp>
+
+#include <exception>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+// What completion-token adaptors share: they stand between an operation and the handler of the token
+// that they adapt, and look at the error with which the operation completes.
+
+namespace bulkhead::detail {
+
+// --- errors ---
+
+template <class T>
+inline constexpr bool is_error = false;
+template <>
+inline constexpr bool is_error<error_code> = true;
+template <>
+inline constexpr bool is_error<std::exception_ptr> = true;
+template <class T, class... U>
+inline constexpr bool is_error<std::tuple<T, U...>> = is_error<T>; // as_tuple has been there
+
+template <class Signature>
+inline constexpr bool carries_error = false;
+template <class T, class... U>
+inline constexpr bool carries_error<void(T, U...)> = is_error<std::decay_t<T>>;
+
+/// The first of the signatures that carries an error.
+template <class... Signatures>
+struct error_signature;
+template <class Signature, class... More>
+struct error_signature<Signature, More...>
+    : std::conditional_t<carries_error<Signature>, std::type_identity<Signature>,
+                         error_signature<More...>> {};
+template <>
+struct error_signature<> {};
+
+inline void set_error(error_code& e, error_code code) noexcept { e = code; }
+inline void set_error(std::exception_ptr& e, error_code code) {
+  e = std::make_exception_ptr(system_error(code));
+}
+template <class... T>
+void set_error(std::tuple<T...>& t, error_code code) {
+  set_error(std::get<0>(t), code);
+}
+
+inline bool has_failed(const error_code& e) noexcept { return e.failed(); }
+inline bool has_failed(const std::exception_ptr& e) noexcept { return e != nullptr; }
+template <class... T>
+bool has_failed(const std::tuple<T...>& t) noexcept {
+  return has_failed(std::get<0>(t));
+}
+
+/// The error's code, if it has one.
+inline error_code code_of(const error_code& e) noexcept { return e; }
+inline error_code code_of(const std::exception_ptr& e) noexcept {
+  try {
+    if (e) std::rethrow_exception(e);
+  } catch (const system_error& s) {
+    return s.code();
+  } catch (...) {
+  }
+  return {};
+}
+template <class... T>
+error_code code_of(const std::tuple<T...>& t) noexcept {
+  return code_of(std::get<0>(t));
+}
+
+/// Whether it says that the operation was cancelled. Asio's channels have a code of their own for that.
+inline bool is_abort(const error_code& ec) noexcept {
+  return ec == boost::asio::error::operation_aborted ||
+         ec == boost::asio::experimental::error::channel_cancelled;
+}
+
+// --- executors ---
+
+/// Whether `T` has an executor of its own, and not only the candidate that one offers.
+template <class T>
+inline constexpr bool has_own_executor =
+    std::is_same_v<boost::asio::associated_executor_t<T, boost::asio::system_executor>,
+                   boost::asio::associated_executor_t<T, boost::asio::any_io_executor>>;
+
+/// The executor of the I/O object behind an initiation, where that names one.
+template <class Initiation>
+concept names_executor = requires(const Initiation& i) {
+  typename Initiation::executor_type;
+  { i.get_executor() }
+  noexcept;
+};
+
+/// An initiation made of another one. It names an executor exactly if that does.
+template <class Initiation>
+struct adapted_initiation {
+  Initiation initiation;
+};
+
+template <names_executor Initiation>
+struct adapted_initiation<Initiation> {
+  using executor_type = typename Initiation::executor_type;
+
+  Initiation initiation;
+
+  executor_type get_executor() const noexcept { return initiation.get_executor(); }
+};
+
+// --- initiating ---
+
+/// Initiates an adapted operation with the token that was adapted.
+template <class... Signatures>
+struct adapted_initiate {
+  template <class Initiation, class Token, class... Args>
+  static decltype(auto) call(Initiation&& initiation, Token& token, Args&&... args) {
+    return boost::asio::async_initiate<Token, Signatures...>(std::forward<Initiation>(initiation),
+                                                             token, std::forward<Args>(args)...);
+  }
+};
+
+template <class... T>
+struct adapted_initiate<void(std::exception_ptr, T...)> {
+  template <class Initiation, class Token, class... Args>
+  static decltype(auto) call(Initiation&& initiation, Token& token, Args&&... args) {
+    return detail::initiate<void(std::exception_ptr, T...)>(std::forward<Initiation>(initiation),
+                                                            token, std::forward<Args>(args)...);
+  }
+};
+
+} // namespace bulkhead::detail
+
+#endif

@@ -1,0 +1,320 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_LIMITED_BY_HPP
+#define BULKHEAD_LIMITED_BY_HPP
+
+#include <bulkhead/detail/wait/adaptor.hpp>
+#include <bulkhead/detail/wait/operation.hpp>
+#include <bulkhead/detail/wait/two_stage_cancellation.hpp>
+#include <bulkhead/error.hpp>
+#include <bulkhead/limiter.hpp>
+#include <bulkhead/permit.hpp>
+
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associator.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/error.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace bulkhead {
+
+/// The completion token that limited_by() returns.
+///
+/// `Limiter` is a reference, or the type of a handle that is itself the limiter.
+template <class Limiter, class Token>
+class limited_by_t {
+public:
+  template <class L, class T>
+  limited_by_t(L&& limiter, std::size_t weight, T&& token)
+      : limiter_(std::forward<L>(limiter)), weight_(weight), token_(std::forward<T>(token)) {}
+
+  Limiter limiter_;
+  std::size_t weight_;
+  Token token_;
+};
+
+/// Adapts a completion token, so that the operation runs under a permit: `weight` units of `limiter`
+/// are acquired before it starts, and are back before the token's handler runs.
+///
+///     co_await socket.async_read_some(buffer, limited_by(reads, use_awaitable));
+///
+/// While no permit is to be had, the operation waits for it in the limiter's line; it starts as soon
+/// as one is granted, inside the initiating function if that is at once. When the limiter refuses, the
+/// operation is not started, and completes with the limiter's error and value-initialised results.
+/// The permit is completed with the outcome that the operation's error stands for: none is
+/// `success`, `operation_aborted` is `ignored`, `deadline_exceeded` is `dropped`, any other is
+/// `failure`.
+///
+/// Adaptors stack. The one written innermost, next to the user's token, wraps the whole:
+/// `limited_by(s, timeout(5s, t))` bounds waiting plus operation, `timeout(5s, limited_by(s, t))` only
+/// the operation; `limited_by(a, limited_by(b, t))` acquires b, then a, and releases a, then b.
+///
+/// A limiter that is an lvalue is referred to, and has to live until the operation has begun to wait
+/// or has started; a handle that is an rvalue is kept.
+///
+/// Completion signature  that of the operation, whose first argument has to be an error_code or an
+///                       exception_ptr
+/// Executor              the handler's, else the I/O object's if its initiation names that, else the
+///                       limiter's. Allocator and immediate executor are the handler's as well
+/// Cancellation          while it waits for the permit: as the limiter's async_acquire; the operation
+///                       is not started then, also if the permit was being granted just now, and
+///                       completes with operation_aborted. Afterwards: as the operation's
+/// Errors                those of the operation, and those of the limiter's async_acquire
+/// Memory                what async_acquire needs. A connected cancellation slot costs one allocation
+///                       more, which is not the handler's: the slot may outlive the handler
+template <class Limiter, class Token>
+requires limiter<std::remove_cvref_t<Limiter>>
+[[nodiscard]] auto limited_by(Limiter&& l, std::size_t weight, Token&& token) {
+  return limited_by_t<Limiter, std::decay_t<Token>>(std::forward<Limiter>(l), weight,
+                                                    std::forward<Token>(token));
+}
+
+/// limited_by(limiter, 1, token)
+template <class Limiter, class Token>
+requires limiter<std::remove_cvref_t<Limiter>>
+[[nodiscard]] auto limited_by(Limiter&& l, Token&& token) {
+  return limited_by(std::forward<Limiter>(l), 1, std::forward<Token>(token));
+}
+
+namespace detail {
+
+/// The handler of the operation itself. It holds the permit.
+template <class Handler>
+class permitted_handler {
+public:
+  using cancellation_slot_type = boost::asio::cancellation_slot;
+
+  permitted_handler(Handler&& handler, permit&& p, std::shared_ptr<two_stage_cancellation>&& c)
+      : handler_(std::move(handler)), permit_(std::move(p)), cancellation_(std::move(c)) {}
+
+  cancellation_slot_type get_cancellation_slot() const noexcept {
+    return cancellation_ ? cancellation_->second() : cancellation_slot_type();
+  }
+
+  const Handler& handler() const noexcept { return handler_; }
+
+  template <class... T>
+  void operator()(T&&... results) {
+    permit_.complete(outcome_of(results...));
+    std::move(handler_)(std::forward<T>(results)...);
+  }
+
+private:
+  template <class T, class... U>
+  static outcome outcome_of(const T& first, const U&...) noexcept {
+    if constexpr (is_error<T>) {
+      if (!has_failed(first)) return outcome::success;
+      const error_code ec = code_of(first);
+      if (is_abort(ec)) return outcome::ignored;
+      return ec == errc::deadline_exceeded ? outcome::dropped : outcome::failure;
+    } else {
+      return outcome::success;
+    }
+  }
+  static outcome outcome_of() noexcept { return outcome::success; }
+
+  Handler handler_;
+  permit permit_;
+  std::shared_ptr<two_stage_cancellation> cancellation_;
+};
+
+/// The handler of the acquisition, and with it the operation that is yet to be started.
+template <class Handler, class Initiation, class Refusal, class... Args>
+class permit_waiter;
+
+template <class Handler, class Initiation, class Error, class... Results, class... Args>
+class permit_waiter<Handler, Initiation, void(Error, Results...), Args...>
+    : public adapted_initiation<Initiation> {
+  using base = adapted_initiation<Initiation>;
+
+public:
+  using cancellation_slot_type = boost::asio::cancellation_slot;
+
+  template <class I, class... A>
+  permit_waiter(Handler&& handler, I&& initiation, A&&... args)
+      : base{std::forward<I>(initiation)}, handler_(std::move(handler)),
+        args_(std::forward<A>(args)...),
+        cancellation_(two_stage_cancellation::watch(
+            boost::asio::get_associated_cancellation_slot(handler_))) {}
+
+  cancellation_slot_type get_cancellation_slot() const noexcept {
+    return cancellation_ ? cancellation_->first() : cancellation_slot_type();
+  }
+
+  const Handler& handler() const noexcept { return handler_; }
+
+  /// The acquisition has completed, on the handler's executor.
+  void operator()(error_code ec, permit p) {
+    if (may_start(ec)) return start(std::move(p));
+    p.release();
+    Error error{};
+    set_error(error, ec);
+    std::move(handler_)(std::move(error), Results()...);
+  }
+
+  /// It has completed inside the initiating function, where the handler must not run.
+  template <class Executor>
+  void complete_at_once(const Executor& ex, error_code ec, permit p) {
+    if (may_start(ec)) return start(std::move(p));
+    Error error{};
+    set_error(error, ec);
+    auto own = boost::asio::get_associated_executor(*this, ex);
+    complete_immediately(std::move(handler_), own, std::move(error), Results()...);
+  }
+
+private:
+  /// A cancellation that came between the grant and the start is not lost.
+  bool may_start(error_code& ec) noexcept {
+    if (!ec && cancellation_ && !cancellation_->begin_second())
+      ec = boost::asio::error::operation_aborted;
+    return !ec;
+  }
+
+  void start(permit p) {
+    std::apply(
+        [&](Args&... args) {
+          std::move(this->initiation)(permitted_handler<Handler>(std::move(handler_), std::move(p),
+                                                                 std::move(cancellation_)),
+                                      std::move(args)...);
+        },
+        args_);
+  }
+
+  Handler handler_;
+  std::tuple<Args...> args_;
+  std::shared_ptr<two_stage_cancellation> cancellation_;
+};
+
+template <class Limiter, class Initiation, class Refusal>
+class limited_initiation : public adapted_initiation<Initiation> {
+  using base = adapted_initiation<Initiation>;
+
+public:
+  template <class L, class I>
+  limited_initiation(L&& l, std::size_t weight, I&& initiation)
+      : base{std::forward<I>(initiation)}, limiter_(std::forward<L>(l)), weight_(weight) {}
+
+  template <class Handler, class... Args>
+  void operator()(Handler&& handler, Args&&... args) && {
+    begin(std::move(this->initiation), std::forward<Handler>(handler), std::forward<Args>(args)...);
+  }
+
+  template <class Handler, class... Args>
+  void operator()(Handler&& handler, Args&&... args) const& {
+    begin(this->initiation, std::forward<Handler>(handler), std::forward<Args>(args)...);
+  }
+
+private:
+  template <class I, class Handler, class... Args>
+  void begin(I&& initiation, Handler&& handler, Args&&... args) const {
+    using waiter = permit_waiter<std::decay_t<Handler>, Initiation, Refusal, std::decay_t<Args>...>;
+    auto l = limiter_; // it may go with the operation
+    l.get().async_acquire(weight_,
+                          waiter(std::decay_t<Handler>(std::move(handler)),
+                                 std::forward<I>(initiation), std::forward<Args>(args)...));
+  }
+
+  Limiter limiter_;
+  std::size_t weight_;
+};
+
+/// How an initiation keeps its limiter.
+template <class Limiter>
+class kept_limiter {
+public:
+  explicit kept_limiter(const Limiter& l) : limiter_(l) {}
+  Limiter& get() noexcept { return limiter_; }
+
+private:
+  Limiter limiter_;
+};
+
+template <class Limiter>
+class kept_limiter<Limiter&> {
+public:
+  explicit kept_limiter(Limiter& l) noexcept : limiter_(&l) {}
+  Limiter& get() noexcept { return *limiter_; }
+
+private:
+  Limiter* limiter_;
+};
+
+} // namespace detail
+} // namespace bulkhead
+
+template <template <class, class> class Associator, class Handler, class Candidate>
+struct boost::asio::associator<Associator, bulkhead::detail::permitted_handler<Handler>, Candidate>
+    : Associator<Handler, Candidate> {
+  using handler = bulkhead::detail::permitted_handler<Handler>;
+
+  static typename Associator<Handler, Candidate>::type get(const handler& h) noexcept {
+    return Associator<Handler, Candidate>::get(h.handler());
+  }
+
+  static decltype(auto) get(const handler& h, const Candidate& c) noexcept {
+    return Associator<Handler, Candidate>::get(h.handler(), c);
+  }
+};
+
+template <template <class, class> class Associator, class Handler, class Initiation, class Refusal,
+          class... Args, class Candidate>
+struct boost::asio::associator<
+    Associator, bulkhead::detail::permit_waiter<Handler, Initiation, Refusal, Args...>, Candidate>
+    : Associator<Handler, Candidate> {
+  using waiter = bulkhead::detail::permit_waiter<Handler, Initiation, Refusal, Args...>;
+
+  static typename Associator<Handler, Candidate>::type get(const waiter& w) noexcept {
+    return Associator<Handler, Candidate>::get(w.handler());
+  }
+
+  static decltype(auto) get(const waiter& w, const Candidate& c) noexcept {
+    return Associator<Handler, Candidate>::get(w.handler(), c);
+  }
+};
+
+/// Its own executor, else that of the I/O object, and only then what the limiter offers.
+template <class Handler, bulkhead::detail::names_executor Initiation, class Refusal, class... Args,
+          class Candidate>
+struct boost::asio::associated_executor<
+    bulkhead::detail::permit_waiter<Handler, Initiation, Refusal, Args...>, Candidate> {
+  using waiter = bulkhead::detail::permit_waiter<Handler, Initiation, Refusal, Args...>;
+  using type = associated_executor_t<Handler, typename Initiation::executor_type>;
+
+  static type get(const waiter& w) noexcept {
+    return get_associated_executor(w.handler(), w.get_executor());
+  }
+
+  static type get(const waiter& w, const Candidate&) noexcept { return get(w); }
+};
+
+template <class Limiter, class Token, class... Signatures>
+struct boost::asio::async_result<bulkhead::limited_by_t<Limiter, Token>, Signatures...> {
+  static_assert(
+      (bulkhead::detail::carries_error<Signatures> || ...),
+      "limited_by: this operation completes without an error_code or exception_ptr, so it "
+      "could not say that the limiter refused");
+
+  template <class Initiation, class T, class... Args>
+  static decltype(auto) initiate(Initiation&& initiation, T&& token, Args&&... args) {
+    using refusal = typename bulkhead::detail::error_signature<Signatures...>::type;
+    using kept = bulkhead::detail::kept_limiter<Limiter>;
+    return bulkhead::detail::adapted_initiate<Signatures...>::call(
+        bulkhead::detail::limited_initiation<kept, std::decay_t<Initiation>, refusal>(
+            kept(token.limiter_), token.weight_, std::forward<Initiation>(initiation)),
+        token.token_, std::forward<Args>(args)...);
+  }
+};
+
+#endif
