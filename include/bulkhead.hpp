@@ -11,6 +11,9 @@
 // All of Bulkhead that needs nothing but Boost's headers.
 
 #include <bulkhead/error.hpp>
+#include <bulkhead/limit/keyed.hpp>
+#include <bulkhead/limited_by.hpp>
+#include <bulkhead/limiter.hpp>
 #include <bulkhead/map.hpp>
 #include <bulkhead/permit.hpp>
 #include <bulkhead/pool.hpp>
@@ -18,6 +21,7 @@
 #include <bulkhead/sizing.hpp>
 #include <bulkhead/stats.hpp>
 #include <bulkhead/task_group.hpp>
+#include <bulkhead/timeout.hpp>
 #include <bulkhead/version.hpp>
 
 #endif

@@ -151,6 +151,9 @@ public:
   std::size_t available() const noexcept { return core_->available(); }
   std::size_t waiting() const noexcept { return core_->waiting(); }
 
+  /// Whether nothing is in use and nobody waits, at one moment.
+  bool idle() const noexcept { return core_->idle(); }
+
 private:
   /// `Core` is a pointer to the engine: an owning one, if the operation may be started later.
   template <class Core>

@@ -341,6 +341,13 @@ BULKHEAD_DECL std::size_t semaphore_core::waiting() const noexcept {
   return waiters_.size();
 }
 
+BULKHEAD_DECL bool semaphore_core::idle() const noexcept {
+  std::lock_guard lock(mutex_);
+  if (units_.is_shut()) return in_use_ == 0 && permits_ == 0 && waiters_.empty();
+  const free_units::numbers n = units_.load();
+  return n.permits == 0 && n.free == limit_;
+}
+
 } // namespace bulkhead::detail
 
 #endif

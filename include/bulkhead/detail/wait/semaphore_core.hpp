@@ -232,6 +232,7 @@ public:
   std::size_t in_use() const noexcept;
   std::size_t available() const noexcept;
   std::size_t waiting() const noexcept;
+  bool idle() const noexcept;
 
   boost::asio::execution_context* context() const noexcept { return context_; }
 
