@@ -59,12 +59,12 @@ public:
 ///
 /// Completion signature  that of the operation, whose first argument has to be an error_code or an
 ///                       exception_ptr
-/// Executor              the handler's, else the I/O object's if its initiation names that; one of them
-///                       there must be, and it has to convert to any_io_executor. What the operation
-///                       runs between its start and its completion, the deadline and the signals of the
-///                       user pass one by one, on that executor, whatever its number of threads: so a
-///                       signal may be emitted from any thread. Allocator and immediate executor are
-///                       the handler's
+/// Executor              the handler's, else the I/O object's if its initiation names that, else the
+///                       system executor; it has to convert to any_io_executor. What the operation
+///                       runs between its start and its completion, the deadline and the signals of
+///                       the user pass one by one, on that executor, whatever its number of threads:
+///                       so a signal may be emitted from any thread. Allocator and immediate executor
+///                       are the handler's
 /// Cancellation          as the operation's
 /// Errors                deadline_exceeded, and those of the operation
 /// Memory                one allocation for the deadline, what Asio needs for a timer, and one more if a
@@ -146,9 +146,6 @@ private:
   template <class Handler, class... Args>
   void begin(Initiation&& initiation, Handler&& handler, Args&&... args) const {
     using handler_type = std::decay_t<Handler>;
-    static_assert(names_executor<Initiation> || has_own_executor<handler_type>,
-                  "timeout: neither the operation nor the completion handler has an executor; bind "
-                  "one to the token with asio::bind_executor");
     const gate_ptr<deadline<Clock>> d(new deadline<Clock>(executor_for(initiation, handler)));
     d->run_first([&] {
       d->listen(boost::asio::get_associated_cancellation_slot(handler));

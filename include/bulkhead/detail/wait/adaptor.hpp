@@ -11,12 +11,9 @@
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/error.hpp>
 
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel_error.hpp>
-#include <boost/asio/system_executor.hpp>
 
 #include <exception>
 #include <tuple>
@@ -93,12 +90,6 @@ inline bool is_abort(const error_code& ec) noexcept {
 }
 
 // --- executors ---
-
-/// Whether `T` has an executor of its own, and not only the candidate that one offers.
-template <class T>
-inline constexpr bool has_own_executor =
-    std::is_same_v<boost::asio::associated_executor_t<T, boost::asio::system_executor>,
-                   boost::asio::associated_executor_t<T, boost::asio::any_io_executor>>;
 
 /// The executor of the I/O object behind an initiation, where that names one.
 template <class Initiation>
