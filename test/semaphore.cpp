@@ -36,6 +36,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <latch>
 #include <memory>
 #include <new>
@@ -789,6 +790,96 @@ BOOST_AUTO_TEST_CASE(a_waiting_acquire_is_work_for_both_executors) {
   BOOST_TEST(granted(r));
   BOOST_TEST(home.poll() == 0u);
   BOOST_TEST(home.stopped());
+}
+
+// --- statistics ----------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(every_acquisition_is_counted_once) {
+  asio::io_context io;
+  std::optional<semaphore> s(std::in_place, io, 3, semaphore_options{.max_waiters = 3});
+  permit a = take(*s, 2);                    // granted
+  permit b = take(*s, 1);                    // granted
+  BOOST_TEST(!s->try_acquire().has_value()); // rejected
+  BOOST_TEST(!s->try_acquire(4).has_value());
+  result r[5];
+  asio::cancellation_signal signal;
+  s->async_acquire(3, asio::bind_cancellation_slot(signal.slot(), into(r[0])));
+  s->async_acquire(1, into(r[1]));
+  s->async_acquire(3, into(r[2]));
+  s->async_acquire(1, into(r[3])); // rejected: no room
+  s->async_acquire(9, into(r[4])); // rejected: too heavy
+  auto stats = s->stats();
+  BOOST_TEST(stats.limit == 3u);
+  BOOST_TEST(stats.in_use == 3u);
+  BOOST_TEST(stats.waiting == 3u);
+  BOOST_TEST(stats.granted == 2u);
+  BOOST_TEST(stats.rejected == 4u);
+
+  signal.emit(asio::cancellation_type::total);
+  b.release();  // grants r[1]
+  s->resize(2); // too small for r[2]
+  stats = s->stats();
+  BOOST_TEST(stats.limit == 2u);
+  BOOST_TEST(stats.in_use == 3u);
+  BOOST_TEST(stats.waiting == 0u);
+  BOOST_TEST(stats.granted == 3u);
+  BOOST_TEST(stats.waited == 1u);
+  BOOST_TEST(stats.rejected == 5u);
+  BOOST_TEST(stats.cancelled == 1u);
+  BOOST_TEST(stats.granted + stats.rejected + stats.cancelled + stats.waiting == 9u);
+  run(io);
+
+  s->async_acquire(1, into(r[0] = {}));
+  s->close();
+  BOOST_TEST(s->stats().rejected == 6u);
+}
+
+BOOST_AUTO_TEST_CASE(permits_that_need_not_wait_are_counted_as_well) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  for (int i = 0; i != 100'000; ++i) take(s).release(); // more than fit the word of the fast path
+  BOOST_TEST(s.stats().granted == 100'000u);
+  BOOST_TEST(s.stats().waited == 0u);
+  BOOST_TEST(s.stats().wait_time.count() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(waits_are_timed_as_often_as_the_options_say) {
+  for (std::size_t timed : {0, 1, 4}) {
+    asio::io_context io;
+    semaphore s(io, 1, {.timed_waits = timed});
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i != 16; ++i) {
+      permit held = take(s);
+      result r;
+      s.async_acquire(1, into(r));
+      held.release();
+      run(io);
+      BOOST_TEST(granted(r));
+    }
+    const auto duration = std::chrono::steady_clock::now() - start;
+    const auto waits = s.stats().wait_time;
+    BOOST_TEST(waits.count() == (timed == 0 ? 0u : 16u / timed));
+    BOOST_TEST((waits.sum <= duration));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_wait_time_is_that_from_the_queue_to_the_grant) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit held = take(s);
+  result r;
+  const auto before = std::chrono::steady_clock::now();
+  s.async_acquire(1, into(r));
+  const auto waiting = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - waiting < std::chrono::microseconds(100)) {
+  }
+  held.release();
+  const auto after = std::chrono::steady_clock::now();
+  const auto waits = s.stats().wait_time;
+  BOOST_TEST(waits.count() == 1u);
+  BOOST_TEST((waits.sum >= std::chrono::microseconds(100)));
+  BOOST_TEST((waits.sum <= after - before));
+  run(io);
 }
 
 // --- tokens, executors, allocators, cancellation ------------------------------------------------

@@ -8,10 +8,64 @@
 #ifndef BULKHEAD_STATS_HPP
 #define BULKHEAD_STATS_HPP
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
 namespace bulkhead {
+
+/// How often durations fell into classes that double in width: below 1 us, below 2 us, below 4 us,
+/// and so on to about 18 minutes, and above that.
+struct duration_histogram {
+  static constexpr std::size_t classes = 32;
+
+  std::array<std::uint64_t, classes> counts{};
+  std::chrono::nanoseconds sum{0};
+
+  /// The least duration that is too long for class `i`.
+  static constexpr std::chrono::nanoseconds upper_bound(std::size_t i) noexcept {
+    if (i >= classes - 1) return std::chrono::nanoseconds::max();
+    return std::chrono::microseconds(std::int64_t(1) << i);
+  }
+
+  static constexpr std::size_t class_of(std::chrono::nanoseconds d) noexcept {
+    if (d.count() < 1000) return 0;
+    const auto us = static_cast<std::uint64_t>(d.count() / 1000);
+    return (std::min)(static_cast<std::size_t>(std::bit_width(us)), classes - 1);
+  }
+
+  constexpr void add(std::chrono::nanoseconds d) noexcept {
+    ++counts[class_of(d)];
+    sum += d;
+  }
+
+  constexpr std::uint64_t count() const noexcept {
+    std::uint64_t n = 0;
+    for (std::uint64_t c : counts) n += c;
+    return n;
+  }
+
+  /// 0 if there is nothing.
+  constexpr std::chrono::nanoseconds mean() const noexcept {
+    const auto n = static_cast<std::int64_t>(count());
+    return n == 0 ? std::chrono::nanoseconds(0) : sum / n;
+  }
+
+  /// The upper bound of the class in which the share `q` of all is reached, for q from 0 to 1; 0 if
+  /// there is nothing.
+  constexpr std::chrono::nanoseconds quantile(double q) const noexcept {
+    const auto wanted = q * static_cast<double>(count());
+    std::uint64_t n = 0;
+    for (std::size_t i = 0; i != classes; ++i) {
+      n += counts[i];
+      if (n != 0 && static_cast<double>(n) >= wanted) return upper_bound(i);
+    }
+    return std::chrono::nanoseconds(0);
+  }
+};
 
 /// A snapshot of a pool, taken at one moment.
 ///
@@ -41,6 +95,24 @@ struct pool_stats {
 struct drain_report {
   std::size_t completed = 0; // submissions that ended during the drain, however they ended
   std::size_t abandoned = 0; // admitted submissions that never started
+};
+
+/// A snapshot of a semaphore, taken at one moment, but for `wait_time`, which may be a little late.
+///
+/// Every acquisition that was tried or begun is in one of them:
+/// `granted + rejected + cancelled + waiting`.
+struct semaphore_stats {
+  std::size_t limit = 0;
+  std::size_t in_use = 0;  // units
+  std::size_t waiting = 0; // acquisitions
+
+  std::uint64_t granted = 0;  // permits
+  std::uint64_t waited = 0;   // of them, those that had to wait
+  std::uint64_t rejected = 0; // for lack of room in the queue, for their weight, by close()
+  std::uint64_t cancelled =
+      0; // waits that were, and those that ended with the semaphore or a context
+
+  duration_histogram wait_time; // of those that waited: see semaphore_options::timed_waits
 };
 
 } // namespace bulkhead

@@ -19,8 +19,9 @@
 
 namespace bulkhead::detail {
 
-BULKHEAD_DECL semaphore_core::semaphore_core(std::size_t limit, std::size_t max_waiters) noexcept
-    : limit_(limit), max_waiters_(max_waiters) {
+BULKHEAD_DECL semaphore_core::semaphore_core(std::size_t limit, std::size_t max_waiters,
+                                             std::size_t timed_waits) noexcept
+    : limit_(limit), max_waiters_(max_waiters), timed_waits_(timed_waits) {
   open_units();
 }
 
@@ -83,7 +84,9 @@ BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, error_code& ec, pe
     return true;
   }
   if (!ec && waiters_.size() >= max_waiters_) ec = errc::queue_full;
-  return static_cast<bool>(ec);
+  if (!ec) return false;
+  ++rejected_;
+  return true;
 }
 
 BULKHEAD_DECL boost::system::result<permit, rejection>
@@ -92,7 +95,10 @@ semaphore_core::try_acquire_locked(std::size_t weight) {
   permit p;
   {
     locked lock(*this);
-    if (!decide(weight, ec, p)) ec = errc::queue_full;
+    if (!decide(weight, ec, p)) {
+      ec = errc::queue_full;
+      ++rejected_;
+    }
   }
   if (ec) return rejection{ec, {}, "semaphore"};
   return p;
@@ -120,6 +126,10 @@ BULKHEAD_DECL bool semaphore_core::enqueue(acquire_op& op, error_code& ec, permi
     keys_.erase(op.key);
     return true;
   }
+  if (timed_waits_ != 0 && untimed_-- == 0) {
+    op.since = acquire_op::clock::now();
+    untimed_ = timed_waits_ - 1;
+  }
   waiters_.push_back(op);
   return false;
 }
@@ -138,6 +148,7 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
     in_use_ += op.weight;
     ++permits_;
     ++granted_;
+    ++waited_;
     granted.push_back(op);
   }
   if (!granted.empty()) users_.depart();
@@ -148,6 +159,8 @@ BULKHEAD_DECL void semaphore_core::complete_granted(queue granted) noexcept {
   if (granted.empty()) return;
   do {
     acquire_op& op = granted.pop_front();
+    if (op.since != acquire_op::clock::time_point())
+      wait_time_.add(acquire_op::clock::now() - op.since);
     op.complete({}, permit(*this, op.weight));
   } while (!granted.empty());
   arrive();
@@ -182,6 +195,7 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::take(wait_key key, queue& gr
   if (!op || !op->is_linked()) return taken;
   leave_queue(*op);
   taken.push_back(*op);
+  ++cancelled_;
   users_.depart();
   granted = wake();
   return taken;
@@ -263,6 +277,7 @@ BULKHEAD_DECL void semaphore_core::resize(std::size_t limit) {
       acquire_op* next = waiters_.next(*op);
       if (op->weight > limit) {
         leave_queue(*op);
+        ++rejected_;
         refused.push_back(*op);
       }
       op = next;
@@ -279,6 +294,7 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::end(state s) noexcept {
   state_ = (std::max)(state_, s);
   for (acquire_op* op = waiters_.empty() ? nullptr : &waiters_.front(); op; op = waiters_.next(*op))
     keys_.erase(op->key);
+  (s == state::closed ? rejected_ : cancelled_) += waiters_.size();
   if (!waiters_.empty()) users_.depart();
   return std::move(waiters_);
 }
@@ -339,6 +355,24 @@ BULKHEAD_DECL std::size_t semaphore_core::available() const noexcept {
 BULKHEAD_DECL std::size_t semaphore_core::waiting() const noexcept {
   std::lock_guard lock(mutex_);
   return waiters_.size();
+}
+
+BULKHEAD_DECL semaphore_stats semaphore_core::stats() const noexcept {
+  semaphore_stats s;
+  {
+    std::lock_guard lock(mutex_);
+    const bool shut = units_.is_shut();
+    const free_units::numbers n = units_.load();
+    s.limit = limit_;
+    s.in_use = shut ? in_use_ : limit_ - n.free;
+    s.waiting = waiters_.size();
+    s.granted = granted_ + (shut ? 0 : n.granted);
+    s.waited = waited_;
+    s.rejected = rejected_;
+    s.cancelled = cancelled_;
+  }
+  s.wait_time = wait_time_.load();
+  return s;
 }
 
 BULKHEAD_DECL bool semaphore_core::idle() const noexcept {

@@ -15,7 +15,6 @@
 #include <bulkhead/permit.hpp>
 #include <bulkhead/semaphore.hpp>
 
-#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/system/result.hpp>
@@ -44,12 +43,13 @@ struct keyed_options {
   std::size_t shards = 16;
 };
 
-/// A limiter that can say when it is as good as a new one, so that it may be forgotten.
+/// A limiter that can say when it is as good as a new one, so that it may be forgotten. It is an I/O
+/// object of Asio: it has an executor, and can be moved.
 template <class L>
-concept evictable_limiter = limiter<L> && std::is_nothrow_destructible_v<L> &&
-    requires(const L& l) {
-  { l.idle() }
-  noexcept->std::same_as<bool>;
+concept evictable_limiter = limiter<L> && std::move_constructible<L> && requires(const L& l) {
+  typename L::executor_type;
+  l.get_executor();
+  requires std::same_as<decltype(l.idle()), bool>;
 };
 
 /// A limiter for each key: for each host, each tenant.
@@ -76,8 +76,9 @@ template <class Key, evictable_limiter Limiter = semaphore, class Hash = std::ha
 class keyed {
   struct entry {
     std::optional<Limiter> limiter; // empty: the end of all has come
+    const typename Limiter::executor_type executor;
 
-    explicit entry(Limiter&& l) : limiter(std::move(l)) {}
+    explicit entry(Limiter&& l) : limiter(std::move(l)), executor(limiter->get_executor()) {}
   };
 
 public:
@@ -88,6 +89,10 @@ public:
   /// that it can be given to limited_by(). Copies refer to the same limiter.
   class handle {
   public:
+    using executor_type = typename Limiter::executor_type;
+
+    executor_type get_executor() const noexcept { return entry_->executor; }
+
     [[nodiscard]] boost::system::result<permit, rejection>
     try_acquire(std::size_t weight = 1) const {
       return get().try_acquire(weight);
@@ -117,18 +122,20 @@ public:
     friend class keyed;
 
     struct initiate_acquire {
+      using executor_type = typename Limiter::executor_type;
+
       std::shared_ptr<entry> target;
+
+      executor_type get_executor() const noexcept { return target->executor; }
 
       template <class Handler>
       void operator()(Handler&& handler, std::size_t weight) const {
         using handler_type = std::decay_t<Handler>;
-        if (target->limiter) {
+        if (target->limiter)
           target->limiter->async_acquire(weight, handler_type(std::move(handler)));
-        } else {
-          auto ex = boost::asio::get_associated_executor(handler);
-          detail::complete_immediately(handler_type(std::move(handler)), ex,
+        else
+          detail::complete_immediately(handler_type(std::move(handler)), target->executor,
                                        error_code(boost::asio::error::operation_aborted), permit());
-        }
       }
     };
 

@@ -95,8 +95,7 @@ inline bool is_abort(const error_code& ec) noexcept {
 template <class Initiation>
 concept names_executor = requires(const Initiation& i) {
   typename Initiation::executor_type;
-  { i.get_executor() }
-  noexcept;
+  i.get_executor();
 };
 
 /// An initiation made of another one. It names an executor exactly if that does.

@@ -13,10 +13,12 @@
 #include <bulkhead/detail/wait/shutdown.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/permit.hpp>
+#include <bulkhead/stats.hpp>
 
 #include <boost/system/result.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,8 +30,11 @@ namespace bulkhead::detail {
 /// One waiting async_acquire.
 class acquire_op : public list_hook<>, public operation<void(error_code, permit)> {
 public:
+  using clock = std::chrono::steady_clock;
+
   const std::size_t weight;
   wait_key key;
+  clock::time_point since{}; // if it is timed
 
 protected:
   acquire_op(const vtable& table, boost::asio::execution_context* handler_context,
@@ -167,6 +172,27 @@ private:
   std::atomic<std::size_t> word_{owned};
 };
 
+/// A histogram that threads may add to and read at once.
+class shared_histogram {
+public:
+  void add(std::chrono::nanoseconds d) noexcept {
+    counts_[duration_histogram::class_of(d)].fetch_add(1, std::memory_order_relaxed);
+    sum_.fetch_add(d.count(), std::memory_order_relaxed);
+  }
+
+  duration_histogram load() const noexcept {
+    duration_histogram h;
+    for (std::size_t i = 0; i != h.classes; ++i)
+      h.counts[i] = counts_[i].load(std::memory_order_relaxed);
+    h.sum = std::chrono::nanoseconds(sum_.load(std::memory_order_relaxed));
+    return h;
+  }
+
+private:
+  std::atomic<std::uint64_t> counts_[duration_histogram::classes]{};
+  std::atomic<std::int64_t> sum_{0};
+};
+
 /// A weighted semaphore without tokens and executors: who may proceed, and in which order.
 ///
 /// While it is open and nobody waits, `units_` is all there is to it. Whoever finds no room there
@@ -186,7 +212,7 @@ class semaphore_core final : public permit_source,
                              public shutdown_target,
                              public std::enable_shared_from_this<semaphore_core> {
 public:
-  semaphore_core(std::size_t limit, std::size_t max_waiters) noexcept;
+  semaphore_core(std::size_t limit, std::size_t max_waiters, std::size_t timed_waits) noexcept;
   ~semaphore_core();
 
   /// Subscribes with the context whose shutdown ends all waits.
@@ -233,6 +259,7 @@ public:
   std::size_t available() const noexcept;
   std::size_t waiting() const noexcept;
   bool idle() const noexcept;
+  semaphore_stats stats() const noexcept;
 
   boost::asio::execution_context* context() const noexcept { return context_; }
 
@@ -292,10 +319,16 @@ private:
   std::size_t permits_ = 0; // likewise
   std::size_t forgotten_ = 0;
   std::uint64_t granted_ = 0; // but for those in units_
+  std::uint64_t waited_ = 0;
+  std::uint64_t rejected_ = 0;
+  std::uint64_t cancelled_ = 0;
+  const std::size_t timed_waits_;
+  std::size_t untimed_ = 0; // waits before the next that is timed
   queue waiters_;
   key_table<acquire_op> keys_;
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
+  shared_histogram wait_time_;
   std::shared_ptr<semaphore_core> self_; // as long as it has users
 };
 
