@@ -22,6 +22,8 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/execution/blocking.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
@@ -37,6 +39,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <latch>
 #include <memory>
 #include <new>
@@ -110,6 +113,23 @@ std::string message_of(auto f) {
 }
 
 permit take(semaphore& s, std::size_t weight = 1) { return s.try_acquire(weight).value(); }
+
+// Posts to a context, does something first and returns some time later.
+struct slow_executor {
+  asio::io_context::executor_type inner;
+  const std::function<void()>* before;
+  const std::function<void()>* after;
+
+  template <class F>
+  void execute(F f) const {
+    (*before)();
+    asio::post(inner, std::move(f));
+    (*after)();
+  }
+
+  slow_executor require(asio::execution::blocking_t::never_t) const noexcept { return *this; }
+  bool operator==(const slow_executor&) const noexcept = default;
+};
 
 } // namespace
 
@@ -1413,6 +1433,38 @@ BOOST_AUTO_TEST_CASE(the_last_permit_may_end_while_its_semaphore_does) {
     q.release();
     other.join();
     run(io);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_last_permit_may_end_while_another_thread_posts_its_handler) {
+  // The semaphore is gone by then, so either of the two may be the last to use the engine. What the
+  // threads tell each other here orders nothing: if one touches the engine too late, TSan sees it.
+  for (bool forgets : {false, true}) {
+    asio::io_context io;
+    std::atomic<bool> ended{false}, over{false};
+    auto wait_for = [](const std::atomic<bool>& flag) {
+      while (!flag.load(std::memory_order_relaxed)) std::this_thread::yield();
+    };
+    std::optional<semaphore> s(std::in_place, io, 1);
+    permit p = take(*s);
+    const std::function<void()> before = [&] { s.reset(); };
+    const std::function<void()> after = [&] { wait_for(ended); };
+    s->async_acquire(1, asio::bind_executor(slow_executor{io.get_executor(), &before, &after},
+                                            [&](error_code, permit q) {
+                                              if (forgets)
+                                                q.forget();
+                                              else
+                                                q.release();
+                                              ended.store(true, std::memory_order_relaxed);
+                                              wait_for(over);
+                                            }));
+    std::optional work(asio::make_work_guard(io));
+    std::thread other([&] { io.run(); });
+    p.release();
+    over.store(true, std::memory_order_relaxed);
+    work.reset();
+    other.join();
+    BOOST_TEST(ended);
   }
 }
 

@@ -11,9 +11,10 @@
  *
  * Models        class free_units, and of semaphore_core: acquire_now(), try_acquire(), enqueue(),
  *               give_back(), cancel(), resize(), wake(), shut_units(), open_units()
- * Left out      max_waiters, close() and what follows, forgotten units; the number of permits, which
- *               changes in the same steps as the units. That handlers are completed after the mutex
- *               is left: what they do is a step of their own anyhow.
+ * Left out      max_waiters, close(), forgotten units; the number of permits, which changes in the
+ *               same steps as the units; how it all ends, and who is under way then: see
+ *               semaphore_end.pml. That handlers are completed after the mutex is left: what they do
+ *               is a step of their own anyhow.
  * Memory order  the units are one word, which is read and changed in one step; the rest is under the
  *               mutex
  * Checked       nothing is granted that does not fit, or past somebody who waits; nobody waits at

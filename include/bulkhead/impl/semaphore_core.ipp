@@ -207,36 +207,39 @@ BULKHEAD_DECL void semaphore_core::cancel(wait_key key, boost::asio::cancellatio
   complete_granted(std::move(granted));
 }
 
-/// Under the lock, once there is no semaphore and no permit any more. What it returns is what keeps
-/// this object alive, unless somebody is under way.
-BULKHEAD_DECL std::shared_ptr<semaphore_core> semaphore_core::leave_owner() noexcept {
-  return users_.owner_leaves() ? std::move(self_) : nullptr;
+/// Once there is no semaphore and no permit any more. Not under the lock: if somebody is under way,
+/// it is over with this object when he arrives, and he does not wait for the lock.
+BULKHEAD_DECL void semaphore_core::leave_owner() noexcept {
+  if (users_.owner_leaves()) const auto last = std::move(self_);
 }
 
-/// Under the lock: a permit has ended. As leave_owner().
-BULKHEAD_DECL std::shared_ptr<semaphore_core> semaphore_core::end_permit() noexcept {
-  return --permits_ == 0 && ownerless_ ? leave_owner() : nullptr;
-}
+/// Under the lock: a permit has ended. True: it was the last one, and leave_owner() has to follow.
+BULKHEAD_DECL bool semaphore_core::end_permit() noexcept { return --permits_ == 0 && ownerless_; }
 
-/// Unless it grants anything, it may be over with this object as soon as the lock is released.
+/// Unless it was the last permit, or grants anything, it may be over with this object as soon as the
+/// lock is released.
 BULKHEAD_DECL void semaphore_core::give_back(std::size_t weight, outcome) noexcept {
   if (units_.give_back(weight)) return;
-  std::shared_ptr<semaphore_core> last; // outlives the lock
   queue granted;
+  bool was_last;
   {
     locked lock(*this);
     in_use_ -= weight;
     granted = wake();
-    last = end_permit();
+    was_last = end_permit();
   }
   complete_granted(std::move(granted));
+  if (was_last) leave_owner();
 }
 
 BULKHEAD_DECL void semaphore_core::forget(std::size_t weight) noexcept {
-  std::shared_ptr<semaphore_core> last;
-  locked lock(*this);
-  forgotten_ += weight;
-  last = end_permit();
+  bool was_last;
+  {
+    locked lock(*this);
+    forgotten_ += weight;
+    was_last = end_permit();
+  }
+  if (was_last) leave_owner();
 }
 
 BULKHEAD_DECL void semaphore_core::split() noexcept {
@@ -309,15 +312,16 @@ BULKHEAD_DECL void semaphore_core::close() noexcept {
 }
 
 BULKHEAD_DECL void semaphore_core::abandon() noexcept {
-  std::shared_ptr<semaphore_core> last;
   queue ended;
+  bool was_last;
   {
     locked lock(*this);
     ended = end(state::abandoned);
     ownerless_ = true;
-    if (permits_ == 0) last = leave_owner();
+    was_last = permits_ == 0;
   }
   complete_all(std::move(ended), boost::asio::error::operation_aborted);
+  if (was_last) leave_owner();
 }
 
 BULKHEAD_DECL void semaphore_core::on_context_shutdown(wait_key key) noexcept {

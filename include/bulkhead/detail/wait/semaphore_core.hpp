@@ -155,7 +155,7 @@ public:
     return word_.fetch_sub(one_departure, std::memory_order_acq_rel) == one_departure;
   }
 
-  /// True: nobody is under way.
+  /// Outside the lock, for those who arrive do not take it. True: nobody is under way.
   [[nodiscard]] bool owner_leaves() noexcept {
     return word_.fetch_sub(owned, std::memory_order_acq_rel) == owned;
   }
@@ -292,8 +292,8 @@ private:
   bool acquire_now_locked(std::size_t weight, error_code& ec, permit& p);
   void shut_units() noexcept;
   void open_units() noexcept;
-  [[nodiscard]] std::shared_ptr<semaphore_core> end_permit() noexcept;
-  [[nodiscard]] std::shared_ptr<semaphore_core> leave_owner() noexcept;
+  [[nodiscard]] bool end_permit() noexcept;
+  void leave_owner() noexcept;
   bool fits(std::size_t weight) const noexcept;
   bool may_proceed(std::size_t weight) const noexcept;
   error_code refusal(std::size_t weight) const noexcept;

@@ -1,0 +1,899 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+// The semaphore against a reference that is too simple to be wrong, operation by operation; and a
+// storm of acquisitions from all sides, which has to leave everything as it was.
+//
+// A failure prints the seed and the step. BULKHEAD_SEED=n runs that seed only, BULKHEAD_STORM=n
+// sets how many acquisitions the storm has.
+
+#include "support/run.hpp"
+#include "support/sanitizer.hpp"
+
+#include <bulkhead/detail/wait/semaphore_core.hpp>
+#include <bulkhead/semaphore.hpp>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace asio = boost::asio;
+using bulkhead::errc;
+using bulkhead::error_code;
+using bulkhead::outcome;
+using bulkhead::permit;
+using bulkhead::semaphore;
+using bulkhead::semaphore_options;
+using bulkhead::unbounded;
+
+namespace {
+
+const error_code aborted = asio::error::operation_aborted;
+
+std::optional<long> number_from_environment(const char* name) {
+  const char* s = std::getenv(name);
+  return s ? std::optional(std::strtol(s, nullptr, 10)) : std::nullopt;
+}
+
+// --- the reference ------------------------------------------------------------------------------
+
+// How one async_acquire ended.
+struct completion {
+  int id;
+  error_code code;
+  std::size_t weight; // of the permit
+
+  friend bool operator==(const completion&, const completion&) = default;
+  friend std::ostream& operator<<(std::ostream& out, const completion& c) {
+    return out << "acquire " << c.id << ": " << c.code.message() << ", weight " << c.weight;
+  }
+};
+
+// What can be asked of a semaphore.
+struct numbers {
+  std::size_t limit, in_use, available, waiting;
+
+  friend bool operator==(const numbers&, const numbers&) = default;
+  friend std::ostream& operator<<(std::ostream& out, const numbers& n) {
+    return out << "limit " << n.limit << ", in use " << n.in_use << ", available " << n.available
+               << ", waiting " << n.waiting;
+  }
+};
+
+// A semaphore for one thread.
+class reference {
+public:
+  reference(std::size_t limit, std::size_t max_waiters, std::deque<completion>& completions)
+      : limit_(limit), max_waiters_(max_waiters), completions_(completions) {}
+
+  error_code try_acquire(std::size_t weight) {
+    if (closed_) return errc::closed;
+    if (limit_ != 0 && weight > limit_) return errc::exceeds_limit;
+    if (!waiters_.empty() || !fits(weight)) return errc::queue_full;
+    in_use_ += weight;
+    return {};
+  }
+
+  void acquire(int id, std::size_t weight) {
+    const error_code ec = try_acquire(weight);
+    if (ec == errc::queue_full && waiters_.size() < max_waiters_)
+      waiters_.push_back({id, weight});
+    else
+      completions_.push_back({id, ec, ec ? 0 : weight});
+  }
+
+  void give_back(std::size_t weight) {
+    in_use_ -= weight;
+    wake();
+  }
+
+  void forget(std::size_t weight) { forgotten_ += weight; }
+
+  // False: that is an error.
+  bool release(std::size_t n) {
+    if (n > forgotten_) return false;
+    forgotten_ -= n;
+    give_back(n);
+    return true;
+  }
+
+  void resize(std::size_t limit) {
+    limit_ = limit;
+    if (limit != 0) end_waits(errc::exceeds_limit, [&](auto& w) { return w.weight > limit; });
+    wake();
+  }
+
+  void cancel(int id) {
+    end_waits(aborted, [&](auto& w) { return w.id == id; });
+    wake();
+  }
+
+  void close() {
+    closed_ = true;
+    end_waits(errc::closed, [](auto&) { return true; });
+  }
+
+  void destroy() {
+    end_waits(aborted, [](auto&) { return true; });
+  }
+
+  numbers look() const {
+    return {limit_, in_use_, in_use_ < limit_ ? limit_ - in_use_ : 0, waiters_.size()};
+  }
+
+  std::size_t forgotten() const { return forgotten_; }
+
+private:
+  struct waiter {
+    int id;
+    std::size_t weight;
+  };
+
+  bool fits(std::size_t weight) const {
+    return limit_ != 0 && in_use_ <= limit_ && weight <= limit_ - in_use_;
+  }
+
+  void wake() {
+    while (!waiters_.empty() && fits(waiters_.front().weight)) {
+      const waiter w = waiters_.front();
+      waiters_.pop_front();
+      in_use_ += w.weight;
+      completions_.push_back({w.id, {}, w.weight});
+    }
+  }
+
+  void end_waits(error_code ec, auto which) {
+    for (auto& w : waiters_)
+      if (which(w)) completions_.push_back({w.id, ec, 0});
+    std::erase_if(waiters_, which);
+  }
+
+  std::size_t limit_;
+  const std::size_t max_waiters_;
+  std::size_t in_use_ = 0;
+  std::size_t forgotten_ = 0;
+  bool closed_ = false;
+  std::deque<waiter> waiters_;
+  std::deque<completion>& completions_;
+};
+
+// --- operations at random -----------------------------------------------------------------------
+
+struct plan {
+  std::size_t limit;       // of a fresh semaphore; it is resized around that
+  std::size_t max_waiters; // likewise
+  bool polls_always;       // after each operation, or after some
+
+  friend std::ostream& operator<<(std::ostream& out, const plan& p) {
+    return out << "limit " << p.limit << ", max_waiters " << p.max_waiters
+               << (p.polls_always ? "" : ", polls sometimes");
+  }
+};
+
+class game {
+public:
+  game(const plan& p, unsigned seed) : plan_(p), seed_(seed), random_(seed) { begin(); }
+
+  void play(int steps) {
+    for (step_ = 0; step_ != steps; ++step_) {
+      one_operation();
+      if (plan_.polls_always || chance(1, 3)) poll();
+      compare();
+    }
+    old_.clear();
+    while (!held_.empty()) give_back(held_.size() - 1);
+    end();
+    begin();
+    poll();
+    compare();
+    BOOST_TEST(step_ == steps);
+  }
+
+private:
+  struct held_permit {
+    permit real;
+    std::size_t weight;
+  };
+
+  struct wait {
+    int id;
+    std::unique_ptr<asio::cancellation_signal> signal;
+  };
+
+  // --- numbers
+
+  std::size_t up_to(std::size_t n) {
+    return std::uniform_int_distribution<std::size_t>(0, n)(random_);
+  }
+
+  bool chance(unsigned in, unsigned of) { return random_() % of < in; }
+
+  static std::size_t sum(std::size_t a, std::size_t b) {
+    return a > unbounded - b ? unbounded : a + b;
+  }
+
+  std::size_t any_weight() {
+    const std::size_t limit = reference_->look().limit;
+    switch (random_() % 8) {
+    case 0:
+      return 0;
+    case 1:
+      return sum(limit, 1 + up_to(2));
+    case 2:
+      return limit - (std::min)(limit, up_to(2));
+    case 3:
+      return reference_->look().available;
+    case 4:
+      return up_to(limit);
+    default:
+      return limit / (1 + up_to(7)) + up_to(1);
+    }
+  }
+
+  std::size_t any_limit() {
+    switch (random_() % 8) {
+    case 0:
+      return 0;
+    case 1:
+      return reference_->look().in_use;
+    case 2:
+      return 1 + up_to(3);
+    case 3:
+      return up_to(plan_.limit);
+    case 4:
+      return sum(plan_.limit, up_to(plan_.limit));
+    default:
+      return sum(plan_.limit - up_to(1), up_to(2));
+    }
+  }
+
+  // --- operations
+
+  void one_operation() {
+    const unsigned what = random_() % 100;
+    if (what < 15)
+      try_acquire(any_weight());
+    else if (what < 45)
+      acquire(any_weight());
+    else if (what < 67 || held_.size() > 60)
+      give_back_any();
+    else if (what < 72)
+      split_any();
+    else if (what < 77)
+      merge_any();
+    else if (what < 80)
+      forget_any();
+    else if (what < 85)
+      release();
+    else if (what < 88)
+      resize(any_limit());
+    else if (what < 97)
+      cancel_any();
+    else if (!old_.empty() && chance(9, 10))
+      drop_old();
+    else if (chance(1, 30))
+      close();
+    else if (closes_ ? chance(1, 4) : chance(1, 60)) {
+      end();
+      begin();
+    }
+  }
+
+  void begin() {
+    did("begin", plan_.limit);
+    closes_ = false;
+    reference_.emplace(plan_.limit, plan_.max_waiters, expected_);
+    real_.emplace(io_, plan_.limit, semaphore_options{plan_.max_waiters, {}});
+  }
+
+  // What is held, or granted and on its way, outlives it.
+  void end() {
+    did("end");
+    reference_->destroy();
+    real_.reset();
+    ++semaphore_;
+    for (auto& h : held_) old_.push_back(std::move(h.real));
+    held_.clear();
+  }
+
+  void try_acquire(std::size_t weight) {
+    did("try_acquire", weight);
+    const error_code expected = reference_->try_acquire(weight);
+    auto result = real_->try_acquire(weight);
+    require(expected, result ? error_code() : result.error().code);
+    if (result) {
+      require(weight, result->weight());
+      held_.push_back({std::move(*result), weight});
+    }
+  }
+
+  void acquire(std::size_t weight) {
+    did("async_acquire", weight);
+    const int id = ++last_id_;
+    auto handler = [this, id, origin = semaphore_](error_code ec, permit p) {
+      arrived_.push_back({id, ec, p.weight()});
+      if (!ec != static_cast<bool>(p)) arrived_.back().id = -id;
+      if (p && origin == semaphore_)
+        held_.push_back({std::move(p), arrived_.back().weight});
+      else if (p)
+        old_.push_back(std::move(p));
+    };
+    reference_->acquire(id, weight);
+    if (chance(1, 4)) {
+      real_->async_acquire(weight, handler);
+      return;
+    }
+    waits_.push_back({id, std::make_unique<asio::cancellation_signal>()});
+    if (waits_.size() > 40) waits_.pop_front(); // it may wait still, and cannot be cancelled then
+    real_->async_acquire(weight,
+                         asio::bind_cancellation_slot(waits_.back().signal->slot(), handler));
+  }
+
+  // It waits, or has ended.
+  void cancel_any() {
+    if (waits_.empty()) return;
+    const wait& w = waits_[up_to(waits_.size() - 1)];
+    did("cancel", static_cast<std::size_t>(w.id));
+    using asio::cancellation_type;
+    const auto type = std::array{cancellation_type::terminal, cancellation_type::partial,
+                                 cancellation_type::total, cancellation_type::all,
+                                 cancellation_type::none}[up_to(4)];
+    if (type != cancellation_type::none) reference_->cancel(w.id);
+    w.signal->emit(type);
+  }
+
+  void give_back_any() {
+    if (!held_.empty()) give_back(up_to(held_.size() - 1));
+  }
+
+  void give_back(std::size_t i) {
+    did("give back", held_[i].weight);
+    permit p = take(i);
+    switch (random_() % 4) {
+    case 0:
+      p.release();
+      break;
+    case 1:
+      p.complete(outcome::dropped);
+      break;
+    case 2:
+      p = permit();
+      break;
+    default:
+      break;
+    }
+  }
+
+  permit take(std::size_t i) {
+    std::swap(held_[i], held_.back());
+    reference_->give_back(held_.back().weight);
+    permit p = std::move(held_.back().real);
+    held_.pop_back();
+    return p;
+  }
+
+  void split_any() {
+    if (held_.empty()) return;
+    auto& h = held_[up_to(held_.size() - 1)];
+    const std::size_t n = up_to(sum(h.weight, 1));
+    did("split", n);
+    try {
+      permit part = h.real.split(n);
+      require(true, n <= h.weight);
+      require(n, part.weight());
+      h.weight -= n;
+      held_.push_back({std::move(part), n});
+    } catch (const std::invalid_argument&) {
+      require(true, n > h.weight);
+    }
+  }
+
+  void merge_any() {
+    if (held_.empty()) return;
+    auto& a = held_[up_to(held_.size() - 1)];
+    auto& b = held_.back();
+    did("merge", b.weight);
+    if (!old_.empty() && chance(1, 4)) {
+      try {
+        a.real.merge(std::move(old_.back()));
+        require(true, false);
+      } catch (const std::invalid_argument&) {
+      }
+    }
+    if (&a == &b) return;
+    a.real.merge(std::move(b.real));
+    require(false, static_cast<bool>(b.real));
+    a.weight += b.weight;
+    held_.pop_back();
+  }
+
+  void forget_any() {
+    if (held_.empty()) return;
+    std::swap(held_[up_to(held_.size() - 1)], held_.back());
+    did("forget", held_.back().weight);
+    reference_->forget(held_.back().weight);
+    held_.back().real.forget();
+    held_.pop_back();
+  }
+
+  void release() {
+    const std::size_t n =
+        chance(1, 2) ? reference_->forgotten() : up_to(sum(reference_->forgotten(), 2));
+    did("release", n);
+    const bool expected = reference_->release(n);
+    bool done = true;
+    try {
+      real_->release(n);
+    } catch (const std::invalid_argument&) {
+      done = false;
+    }
+    require(expected, done);
+  }
+
+  void resize(std::size_t limit) {
+    did("resize", limit);
+    reference_->resize(limit);
+    real_->resize(limit);
+  }
+
+  void close() {
+    did("close");
+    closes_ = true;
+    reference_->close();
+    real_->close();
+  }
+
+  void drop_old() {
+    did("drop a permit that has outlived its semaphore");
+    std::swap(old_[up_to(old_.size() - 1)], old_.back());
+    if (chance(1, 4)) old_.back().forget();
+    old_.pop_back();
+  }
+
+  // --- comparison
+
+  void poll() {
+    test::poll(io_);
+    for (const completion& c : arrived_) {
+      require(false, expected_.empty());
+      require(expected_.front(), c);
+      expected_.pop_front();
+    }
+    arrived_.clear();
+    require(true, expected_.empty());
+  }
+
+  void compare() {
+    require(reference_->look(),
+            numbers{real_->limit(), real_->in_use(), real_->available(), real_->waiting()});
+    for (const auto& h : held_) require(h.weight, h.real.weight());
+  }
+
+  void did(const char* what, std::size_t argument = 0) {
+    what_ = what;
+    argument_ = argument;
+  }
+
+  template <class T>
+  void require(const T& expected, const T& found) {
+    if (expected == found) return;
+    BOOST_TEST_CONTEXT(plan_ << "; seed " << seed_ << ", step " << step_ << ": " << what_ << ' '
+                             << argument_)
+    BOOST_REQUIRE_EQUAL(expected, found);
+  }
+
+  const plan plan_;
+  const unsigned seed_;
+  std::mt19937 random_;
+  int step_ = 0;
+  const char* what_ = "";
+  std::size_t argument_ = 0;
+
+  asio::io_context io_;
+  std::deque<completion> expected_; // of all semaphores so far
+  std::vector<completion> arrived_;
+  std::optional<reference> reference_;
+  std::deque<wait> waits_;
+  std::optional<semaphore> real_;
+  std::vector<held_permit> held_;
+  std::vector<permit> old_; // of semaphores that are gone
+  int semaphore_ = 0;
+  int last_id_ = 0;
+  bool closes_ = false;
+};
+
+void play(std::size_t limit, int steps = 20'000) {
+  std::vector<unsigned> seeds{1, 2, 3, 4};
+  if (auto seed = number_from_environment("BULKHEAD_SEED")) seeds = {static_cast<unsigned>(*seed)};
+  for (unsigned seed : seeds)
+    for (std::size_t max_waiters : {unbounded, std::size_t(3)})
+      game({limit, max_waiters, seed % 2 == 1}, seed).play(test::scaled(steps));
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(one_unit_is_as_the_reference_says) { play(1); }
+BOOST_AUTO_TEST_CASE(two_units_are_as_the_reference_says) { play(2); }
+BOOST_AUTO_TEST_CASE(three_units_are_as_the_reference_says) { play(3); }
+BOOST_AUTO_TEST_CASE(a_hundred_units_are_as_the_reference_says) { play(100); }
+
+BOOST_AUTO_TEST_CASE(more_units_than_fit_into_a_word_are_as_the_reference_says) {
+  constexpr std::size_t edge = 0xffffffff;
+  for (std::size_t limit : {edge - 1, edge, edge + 1, edge * 1000, unbounded}) play(limit, 8'000);
+}
+
+// --- the edges of the word ----------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(grants_without_end_and_without_waiters_lose_nothing) {
+  // 13 bits of the word count them, and only these operations never take them out of it.
+  constexpr std::size_t limit = 7;
+  asio::io_context io;
+  semaphore s(io, limit);
+  std::mt19937 random(1);
+  std::deque<permit> held;
+  std::size_t in_use = 0, granted = 0, wrong = 0;
+  while (granted != 5 * 8192 + 3) {
+    const std::size_t weight = random() % 4;
+    if (in_use + weight <= limit && held.size() < 10) {
+      auto r = s.try_acquire(weight);
+      if (!r || r->weight() != weight) {
+        ++wrong;
+        break;
+      }
+      if (weight > 1 && random() % 4 == 0) held.push_back(r->split(1));
+      held.push_back(std::move(*r));
+      in_use += weight;
+      ++granted;
+    } else {
+      in_use -= held.front().weight();
+      held.pop_front();
+    }
+    if (s.in_use() != in_use) ++wrong;
+  }
+  BOOST_TEST(wrong == 0u);
+  BOOST_TEST(s.available() == limit - in_use);
+  BOOST_TEST(!s.try_acquire(limit - in_use + 1));
+  held.clear();
+  BOOST_TEST(s.in_use() == 0u);
+  BOOST_TEST(s.try_acquire(limit).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(a_waiter_after_any_number_of_grants_is_served) {
+  // The word is shut by the wait, or was a moment before, because its count was full.
+  for (std::size_t before : {8189u, 8190u, 8191u, 8192u, 8193u, 16'383u}) {
+    asio::io_context io;
+    semaphore s(io, 2);
+    for (std::size_t i = 0; i != before; ++i) (void)s.try_acquire(1);
+    permit p = s.try_acquire(1).value();
+    permit got;
+    s.async_acquire(2, [&](error_code ec, permit q) {
+      BOOST_TEST(!ec);
+      got = std::move(q);
+    });
+    BOOST_TEST(s.waiting() == 1u);
+    BOOST_TEST(s.in_use() == 1u);
+    p.release();
+    test::poll(io);
+    BOOST_TEST(got.weight() == 2u);
+    got.release();
+    BOOST_TEST(s.available() == 2u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(more_permits_than_the_word_counts_are_exact) {
+  constexpr std::size_t most = (1u << 18) - 1;
+  for (bool splits : {false, true}) {
+    asio::io_context io;
+    semaphore s(io, 2 * most);
+    std::vector<permit> held;
+    held.push_back(s.try_acquire(splits ? most + 10 : 1).value());
+    std::size_t refused = 0;
+    while (held.size() != most + 10) {
+      if (splits) {
+        held.push_back(held.front().split(1));
+      } else if (auto r = s.try_acquire(1)) {
+        held.push_back(std::move(*r));
+      } else {
+        ++refused;
+        break;
+      }
+    }
+    BOOST_TEST(refused == 0u);
+    BOOST_TEST(s.in_use() == most + 10);
+    // Over the edge, and back, and over it.
+    for (int i = 0; i != 3; ++i) {
+      while (held.size() != most - 5) {
+        if (splits) held.front().merge(std::move(held.back()));
+        held.pop_back();
+      }
+      BOOST_TEST(s.in_use() == (splits ? most + 10 : most - 5));
+      while (held.size() != most + 5)
+        held.push_back(splits ? held.front().split(1) : s.try_acquire(1).value());
+      BOOST_TEST(s.in_use() == (splits ? most + 10 : most + 5));
+    }
+    held.clear();
+    BOOST_TEST(s.in_use() == 0u);
+    BOOST_TEST(s.try_acquire(2 * most).has_value());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_engine_ends_with_the_last_of_its_permits) {
+  // However they came to be, in the word and beside it. One too many, and it leaks.
+  using bulkhead::detail::semaphore_core;
+  constexpr std::size_t limit = 12;
+  for (unsigned seed = 1; seed != 9; ++seed) BOOST_TEST_CONTEXT("seed " << seed) {
+      auto core = std::make_shared<semaphore_core>(limit, unbounded);
+      core->attach(nullptr);
+      const std::weak_ptr<semaphore_core> engine = core;
+      std::mt19937 random(seed);
+      std::vector<permit> held;
+      auto any = [&]() -> permit& { return held[random() % held.size()]; };
+      for (int i = 50'000; i != 0; --i) {
+        const unsigned what = held.empty() ? 0 : random() % 32;
+        if (what < 15) {
+          // With an odd seed nothing is refused, for that would begin a new count of grants.
+          if (auto r = core->try_acquire(seed % 2 ? 0 : random() % 3))
+            held.push_back(std::move(*r));
+        } else if (what < 20) {
+          permit part = any().split(0);
+          held.push_back(std::move(part));
+        } else if (what < 23 && held.size() > 1) {
+          permit last = std::move(held.back());
+          held.pop_back();
+          any().merge(std::move(last));
+        } else if (seed % 2 == 0 && random() % 64 == 0) {
+          const std::size_t n = held.back().weight();
+          held.back().forget();
+          held.pop_back();
+          core->release(n);
+          core->resize(random() % 2 ? limit : limit / 2);
+        } else {
+          std::swap(any(), held.back());
+          held.pop_back();
+        }
+      }
+      core->resize(limit);
+      held.push_back(core->try_acquire(0).value());
+      core->abandon();
+      core.reset();
+      bool too_early = false;
+      while (!held.empty()) {
+        if (engine.expired()) too_early = true;
+        if (random() % 2) held.back().forget();
+        held.pop_back();
+      }
+      BOOST_TEST(!too_early);
+      BOOST_TEST(engine.expired());
+    }
+}
+
+// --- the storm ----------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::array<std::size_t, 6> storm_limits{100, 64, 150, 0, 100, 50};
+constexpr std::size_t most_units = 150;
+
+struct tally {
+  long started = 0, granted = 0, cancelled = 0, refused = 0, other = 0;
+
+  void operator+=(const tally& t) {
+    started += t.started;
+    granted += t.granted;
+    cancelled += t.cancelled;
+    refused += t.refused;
+    other += t.other;
+  }
+};
+
+// What all that acquire have in common.
+class storm {
+public:
+  explicit storm(std::size_t limit)
+      : threads_(3), semaphore_(threads_, limit, {.max_waiters = 31, .name = {}}) {}
+
+  bulkhead::semaphore& semaphore() { return semaphore_; }
+  asio::thread_pool& threads() { return threads_; }
+
+  /// Acquires, and has that cancelled by another thread, maybe, and maybe too late.
+  void acquire(std::size_t weight, unsigned random, auto handler) {
+    if (random % 16 >= 6) {
+      semaphore_.async_acquire(weight, std::move(handler));
+      return;
+    }
+    auto signal = std::make_shared<asio::cancellation_signal>();
+    semaphore_.async_acquire(weight,
+                             asio::bind_cancellation_slot(signal->slot(), std::move(handler)));
+    // From here on nobody but this touches the signal.
+    cancel_later(std::move(signal), random / 16 % 4);
+  }
+
+  void count(tally& t, std::size_t weight, error_code ec, const permit& p) {
+    if (!ec && p && p.weight() == weight) {
+      ++t.granted;
+      const std::size_t now = held_.fetch_add(weight) + weight;
+      for (std::size_t seen = peak_; now > seen && !peak_.compare_exchange_weak(seen, now);) {
+      }
+    } else if (ec == aborted && !p) {
+      ++t.cancelled;
+    } else if ((ec == errc::exceeds_limit || ec == errc::queue_full) && !p) {
+      ++t.refused;
+    } else {
+      ++t.other;
+    }
+  }
+
+  void give_back(permit p) {
+    held_ -= p.weight();
+    p.release();
+  }
+
+  /// Some of it here, some of it on another thread.
+  void give_back(permit p, unsigned random) {
+    if (!p) return;
+    if (random % 4 == 0 && p.weight() > 1) give_back_later(p.split(p.weight() / 2));
+    if (random / 4 % 4 == 0)
+      give_back_later(std::move(p));
+    else
+      give_back(std::move(p));
+  }
+
+  std::size_t peak() const { return peak_; }
+
+private:
+  void give_back_later(permit p) {
+    asio::post(threads_, [this, p = std::move(p)]() mutable { give_back(std::move(p)); });
+  }
+
+  void cancel_later(std::shared_ptr<asio::cancellation_signal> signal, unsigned turns) {
+    asio::post(threads_, [this, signal = std::move(signal), turns]() mutable {
+      if (turns != 0)
+        cancel_later(std::move(signal), turns - 1);
+      else
+        signal->emit(asio::cancellation_type::total);
+    });
+  }
+
+  std::atomic<std::size_t> held_{0}, peak_{0};
+  asio::thread_pool threads_;
+  bulkhead::semaphore semaphore_;
+};
+
+// Acquires one time after the other, in handlers.
+class chain {
+public:
+  chain(storm& s, unsigned seed, long rounds) : storm_(s), random_(seed), rounds_(rounds) {}
+
+  void next() {
+    if (tally_.started == rounds_) return;
+    ++tally_.started;
+    const std::size_t weight = 1 + random_() % 64;
+    storm_.acquire(weight, random_(), [this, weight](error_code ec, permit p) {
+      storm_.count(tally_, weight, ec, p);
+      if (random_() % 2 == 0) {
+        storm_.give_back(std::move(p), random_());
+        next();
+      } else {
+        asio::post(storm_.threads(), [this, p = std::move(p)]() mutable {
+          storm_.give_back(std::move(p), random_());
+          next();
+        });
+      }
+    });
+  }
+
+  const tally& result() const { return tally_; }
+
+private:
+  storm& storm_;
+  std::minstd_rand random_;
+  const long rounds_;
+  tally tally_;
+};
+
+// The same, as a coroutine.
+asio::awaitable<void> acquire_in_coroutine(storm& s, unsigned seed, long rounds, tally& result) {
+  std::minstd_rand random(seed);
+  for (tally t; t.started != rounds; result = t) {
+    ++t.started;
+    const std::size_t weight = 1 + random() % 64;
+    const unsigned choice = random();
+    auto token = asio::as_tuple(asio::use_awaitable);
+    error_code ec;
+    permit p;
+    if (choice % 4 == 0) {
+      std::tie(ec, p) = co_await s.semaphore().async_acquire(weight, token);
+    } else {
+      // An emit before the slot is assigned to would be a race, so it follows in the initiation.
+      auto initiation = [&s, weight, choice](auto handler) {
+        s.acquire(weight, choice / 4, std::move(handler));
+      };
+      std::tie(ec, p) = co_await asio::async_initiate<decltype(token), void(error_code, permit)>(
+          initiation, token);
+    }
+    s.count(t, weight, ec, p);
+    if (random() % 2 == 0) co_await asio::post(s.threads(), asio::use_awaitable);
+    s.give_back(std::move(p), random());
+  }
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(a_storm_of_acquisitions_cancellations_and_resizes_loses_nothing) {
+  constexpr std::size_t limit = storm_limits.front();
+  constexpr int chains = 16, coroutines = 16;
+  const long each = number_from_environment("BULKHEAD_STORM").value_or(test::scaled(1'000'000)) /
+                    (chains + coroutines);
+
+  storm all(limit);
+  std::deque<chain> in_handlers;
+  for (unsigned i = 0; i != chains; ++i) in_handlers.emplace_back(all, 1 + i, each);
+  std::array<tally, coroutines> in_coroutines;
+
+  for (auto& c : in_handlers) asio::post(all.threads(), [&c] { c.next(); });
+  for (unsigned i = 0; i != coroutines; ++i)
+    asio::co_spawn(all.threads(), acquire_in_coroutine(all, 101 + i, each, in_coroutines[i]),
+                   asio::detached);
+  std::atomic<bool> over{false};
+  std::thread resizing([&] {
+    for (std::size_t i = 1; !over; ++i) {
+      all.semaphore().resize(storm_limits[i % storm_limits.size()]);
+      std::this_thread::sleep_for(std::chrono::microseconds(i % 3 * 100));
+    }
+    all.semaphore().resize(limit);
+  });
+  all.threads().join(); // what waits is work
+  over = true;
+  resizing.join();
+
+  tally sum;
+  for (auto& c : in_handlers) sum += c.result();
+  for (auto& t : in_coroutines) sum += t;
+  BOOST_TEST_MESSAGE("started " << sum.started << ", granted " << sum.granted << ", cancelled "
+                                << sum.cancelled << ", refused " << sum.refused << ", at most "
+                                << all.peak() << " units at a time");
+  BOOST_TEST(sum.started == each * (chains + coroutines));
+  BOOST_TEST(sum.started == sum.granted + sum.cancelled + sum.refused);
+  BOOST_TEST(sum.other == 0);
+  BOOST_TEST(sum.granted > 0);
+  BOOST_TEST(sum.cancelled > 0);
+  BOOST_TEST(all.peak() <= most_units);
+  BOOST_TEST(all.semaphore().waiting() == 0u);
+  BOOST_TEST(all.semaphore().in_use() == 0u);
+  auto whole = all.semaphore().try_acquire(limit);
+  BOOST_TEST_REQUIRE(whole.has_value());
+  BOOST_TEST(whole->weight() == limit);
+}
