@@ -178,8 +178,8 @@ public:
 private:
   void give_back(std::size_t, outcome o) noexcept override { outcomes.push_back(o); }
   void forget(std::size_t) noexcept override {}
-  void split() noexcept override {}
-  void merge() noexcept override {}
+  permit_source& split(std::size_t) override { return *this; }
+  void merge(permit_source&, std::size_t) noexcept override {}
 };
 
 static_assert(bulkhead::limiter<recording_limiter>);

@@ -57,8 +57,11 @@ struct ledger final : bulkhead::detail::permit_source {
     given_back.push_back({weight, result});
   }
   void forget(std::size_t weight) noexcept override { forgotten.push_back(weight); }
-  void split() noexcept override { ++split_and_not_merged; }
-  void merge() noexcept override { --split_and_not_merged; }
+  permit_source& split(std::size_t) override {
+    ++split_and_not_merged;
+    return *this;
+  }
+  void merge(permit_source&, std::size_t) noexcept override { --split_and_not_merged; }
 };
 
 std::string message_of(auto f) {

@@ -14,6 +14,7 @@
 #include "support/tracker_executor.hpp"
 
 #include <bulkhead/semaphore.hpp>
+#include <bulkhead/task_group.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/as_tuple.hpp>
@@ -45,6 +46,7 @@
 #include <new>
 #include <optional>
 #include <random>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -900,6 +902,178 @@ BOOST_AUTO_TEST_CASE(a_wait_time_is_that_from_the_queue_to_the_grant) {
   BOOST_TEST((waits.sum >= std::chrono::microseconds(100)));
   BOOST_TEST((waits.sum <= after - before));
   run(io);
+}
+
+// --- who holds, who waits ------------------------------------------------------------------------
+
+namespace {
+
+constexpr semaphore_options tracked_options() {
+  semaphore_options o;
+  o.track_holders = true;
+  return o;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(holders_and_waiters_are_known_where_they_are_tracked) {
+  asio::io_context io;
+  semaphore s(io, 3, tracked_options());
+  permit a = s.try_acquire(2).value();
+  const auto line_of_a = std::source_location::current().line() - 1;
+  result b, c;
+  s.async_acquire(1, into(b));
+  const auto line_of_b = std::source_location::current().line() - 1;
+  s.async_acquire(3, into(c));
+  const auto line_of_c = std::source_location::current().line() - 1;
+  poll(io);
+  BOOST_TEST(granted(b));
+
+  auto holders = s.holders();
+  BOOST_REQUIRE(holders.size() == 2u);
+  BOOST_TEST(holders[0].weight == 2u);
+  BOOST_TEST(holders[0].where.line() == line_of_a);
+  BOOST_TEST(holders[1].weight == 1u);
+  BOOST_TEST(holders[1].where.line() == line_of_b);
+  for (const auto& h : holders) {
+    BOOST_TEST((h.thread == std::this_thread::get_id()));
+    BOOST_TEST(h.since.count() >= 0);
+    BOOST_TEST(std::string(h.where.file_name()).ends_with("semaphore.cpp"));
+  }
+  auto waiters = s.waiters();
+  BOOST_REQUIRE(waiters.size() == 1u);
+  BOOST_TEST(waiters[0].weight == 3u);
+  BOOST_TEST(waiters[0].where.line() == line_of_c);
+
+  a.release();
+  b.held.release();
+  run(io);
+  BOOST_TEST(granted(c));
+  BOOST_TEST(s.waiters().empty());
+  BOOST_REQUIRE(s.holders().size() == 1u);
+  c.held.release();
+  BOOST_TEST(s.holders().empty());
+  BOOST_TEST(s.idle());
+}
+
+BOOST_AUTO_TEST_CASE(parts_of_a_tracked_permit_are_tracked) {
+  asio::io_context io;
+  std::optional<semaphore> s(std::in_place, io, 5, tracked_options());
+  permit a = s->try_acquire(5).value();
+  permit b = a.split(2);
+  BOOST_REQUIRE(s->holders().size() == 2u);
+  BOOST_TEST(s->holders()[0].weight == 3u);
+  BOOST_TEST(s->holders()[1].weight == 2u);
+  a.merge(std::move(b));
+  BOOST_REQUIRE(s->holders().size() == 1u);
+  BOOST_TEST(s->holders()[0].weight == 5u);
+  BOOST_TEST(s->in_use() == 5u);
+  semaphore stranger(io, 1, tracked_options());
+  permit other = take(stranger);
+  BOOST_CHECK_THROW(a.merge(std::move(other)), std::invalid_argument);
+  a.split(1).forget();
+  BOOST_TEST(s->in_use() == 5u);
+  s->release(1);
+  BOOST_TEST(s->in_use() == 4u);
+  s.reset();
+  a.release(); // into nothing
+}
+
+BOOST_AUTO_TEST_CASE(nobody_is_known_where_it_is_off) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  permit p = take(s);
+  BOOST_TEST(s.holders().empty());
+  BOOST_TEST(s.waiters().empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_child_that_waits_for_what_it_holds_itself_gets_would_deadlock) {
+  asio::io_context io;
+  semaphore s(io, 2, tracked_options());
+  error_code whole, half, behind;
+  int others = 0;
+  auto scope = [&](bulkhead::task_group& g) -> asio::awaitable<void> {
+    auto reenters = [&]() -> asio::awaitable<void> {
+      permit all = co_await s.async_acquire(2, asio::use_awaitable);
+      auto [ec, p] = co_await s.async_acquire(1, asio::as_tuple(asio::use_awaitable));
+      whole = ec;
+    };
+    g.spawn(reenters);
+    co_await g.async_join(asio::use_awaitable);
+
+    auto upgrades = [&]() -> asio::awaitable<void> {
+      permit one = co_await s.async_acquire(1, asio::use_awaitable);
+      auto [ec, p] = co_await s.async_acquire(2, asio::as_tuple(asio::use_awaitable));
+      half = ec;
+    };
+    g.spawn(upgrades);
+    co_await g.async_join(asio::use_awaitable);
+
+    // Behind a request for all, by somebody else, which it keeps from being granted.
+    auto wants_all = [&]() -> asio::awaitable<void> {
+      permit all = co_await s.async_acquire(2, asio::use_awaitable);
+      ++others;
+    };
+    auto holds_one = [&]() -> asio::awaitable<void> {
+      permit one = co_await s.async_acquire(1, asio::use_awaitable);
+      g.spawn(wants_all);
+      while (s.waiting() == 0) co_await asio::post(io, asio::use_awaitable);
+      auto [ec, p] = co_await s.async_acquire(1, asio::as_tuple(asio::use_awaitable));
+      behind = ec;
+    };
+    g.spawn(holds_one);
+    co_await g.async_join(asio::use_awaitable);
+  };
+  asio::co_spawn(io, bulkhead::async_scope(bulkhead::group_options(), scope, asio::use_awaitable),
+                 [](std::exception_ptr e) { BOOST_TEST(!e); });
+  run(io);
+  BOOST_TEST((whole == errc::would_deadlock));
+  BOOST_TEST((half == errc::would_deadlock));
+  BOOST_TEST((behind == errc::would_deadlock));
+  BOOST_TEST(others == 1);
+  BOOST_TEST(s.idle());
+}
+
+BOOST_AUTO_TEST_CASE(a_child_that_waits_for_others_is_left_to_wait) {
+  asio::io_context io;
+  semaphore s(io, 2, tracked_options());
+  int done = 0;
+  auto scope = [&](bulkhead::task_group& g) -> asio::awaitable<void> {
+    auto takes_two = [&]() -> asio::awaitable<void> {
+      permit one = co_await s.async_acquire(1, asio::use_awaitable);
+      one.release();
+      permit both = co_await s.async_acquire(2, asio::use_awaitable);
+      co_await asio::post(io, asio::use_awaitable);
+      ++done;
+    };
+    for (int i = 0; i != 10; ++i) g.spawn(takes_two);
+    co_return;
+  };
+  asio::co_spawn(io, bulkhead::async_scope(bulkhead::group_options(), scope, asio::use_awaitable),
+                 [](std::exception_ptr e) { BOOST_TEST(!e); });
+  run(io);
+  BOOST_TEST(done == 10);
+  BOOST_TEST(s.idle());
+}
+
+BOOST_AUTO_TEST_CASE(tracked_permits_are_conserved_on_several_threads) {
+  asio::thread_pool threads(3);
+  semaphore s(threads, 3, tracked_options());
+  std::atomic<int> completed{0};
+  const int total = test::scaled(20'000);
+  for (int i = 0; i != total; ++i)
+    s.async_acquire(1 + i % 3, [&](error_code ec, permit p) {
+      if (!ec && p.weight() > 1) p.split(1).release();
+      if (!ec) ++completed;
+    });
+  for (int i = 0; i != 100; ++i) {
+    (void)s.holders();
+    (void)s.waiters();
+  }
+  threads.join();
+  BOOST_TEST(completed == total);
+  BOOST_TEST(s.idle());
+  BOOST_TEST(s.holders().empty());
 }
 
 // --- tokens, executors, allocators, cancellation ------------------------------------------------

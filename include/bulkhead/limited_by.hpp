@@ -24,6 +24,7 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <source_location>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -37,12 +38,14 @@ template <class Limiter, class Token>
 class limited_by_t {
 public:
   template <class L, class T>
-  limited_by_t(L&& limiter, std::size_t weight, T&& token)
-      : limiter_(std::forward<L>(limiter)), weight_(weight), token_(std::forward<T>(token)) {}
+  limited_by_t(L&& limiter, std::size_t weight, T&& token, const std::source_location& where)
+      : limiter_(std::forward<L>(limiter)), weight_(weight), token_(std::forward<T>(token)),
+        where_(where) {}
 
   Limiter limiter_;
   std::size_t weight_;
   Token token_;
+  std::source_location where_;
 };
 
 /// Adapts a completion token, so that the operation runs under a permit: `weight` units of `limiter`
@@ -76,16 +79,18 @@ public:
 ///                       more, which is not the handler's: the slot may outlive the handler
 template <class Limiter, class Token>
 requires limiter<std::remove_cvref_t<Limiter>>
-[[nodiscard]] auto limited_by(Limiter&& l, std::size_t weight, Token&& token) {
+[[nodiscard]] auto limited_by(Limiter&& l, std::size_t weight, Token&& token,
+                              const std::source_location& where = std::source_location::current()) {
   return limited_by_t<Limiter, std::decay_t<Token>>(std::forward<Limiter>(l), weight,
-                                                    std::forward<Token>(token));
+                                                    std::forward<Token>(token), where);
 }
 
 /// limited_by(limiter, 1, token)
 template <class Limiter, class Token>
 requires limiter<std::remove_cvref_t<Limiter>>
-[[nodiscard]] auto limited_by(Limiter&& l, Token&& token) {
-  return limited_by(std::forward<Limiter>(l), 1, std::forward<Token>(token));
+[[nodiscard]] auto limited_by(Limiter&& l, Token&& token,
+                              const std::source_location& where = std::source_location::current()) {
+  return limited_by(std::forward<Limiter>(l), 1, std::forward<Token>(token), where);
 }
 
 namespace detail {
@@ -143,8 +148,8 @@ public:
   using cancellation_slot_type = boost::asio::cancellation_slot;
 
   template <class I, class... A>
-  permit_waiter(Handler&& handler, I&& initiation, A&&... args)
-      : base{std::forward<I>(initiation)}, handler_(std::move(handler)),
+  permit_waiter(Handler&& handler, I&& initiation, const std::source_location& where, A&&... args)
+      : base{std::forward<I>(initiation)}, handler_(std::move(handler)), where_(where),
         args_(std::forward<A>(args)...),
         cancellation_(two_stage_cancellation::watch(
             boost::asio::get_associated_cancellation_slot(handler_))) {}
@@ -154,6 +159,8 @@ public:
   }
 
   const Handler& handler() const noexcept { return handler_; }
+
+  const std::source_location& where() const noexcept { return where_; }
 
   /// The acquisition has completed, on the handler's executor.
   void operator()(error_code ec, permit p) {
@@ -193,6 +200,7 @@ private:
   }
 
   Handler handler_;
+  std::source_location where_;
   std::tuple<Args...> args_;
   std::shared_ptr<two_stage_cancellation> cancellation_;
 };
@@ -203,8 +211,9 @@ class limited_initiation : public adapted_initiation<Initiation> {
 
 public:
   template <class L, class I>
-  limited_initiation(L&& l, std::size_t weight, I&& initiation)
-      : base{std::forward<I>(initiation)}, limiter_(std::forward<L>(l)), weight_(weight) {}
+  limited_initiation(L&& l, std::size_t weight, const std::source_location& where, I&& initiation)
+      : base{std::forward<I>(initiation)}, limiter_(std::forward<L>(l)), weight_(weight),
+        where_(where) {}
 
   template <class Handler, class... Args>
   void operator()(Handler&& handler, Args&&... args) && {
@@ -223,11 +232,12 @@ private:
     auto l = limiter_; // it may go with the operation
     l.get().async_acquire(weight_,
                           waiter(std::decay_t<Handler>(std::move(handler)),
-                                 std::forward<I>(initiation), std::forward<Args>(args)...));
+                                 std::forward<I>(initiation), where_, std::forward<Args>(args)...));
   }
 
   Limiter limiter_;
   std::size_t weight_;
+  std::source_location where_;
 };
 
 /// How an initiation keeps its limiter.
@@ -312,7 +322,8 @@ struct boost::asio::async_result<bulkhead::limited_by_t<Limiter, Token>, Signatu
     using kept = bulkhead::detail::kept_limiter<Limiter>;
     return bulkhead::detail::adapted_initiate<Signatures...>::call(
         bulkhead::detail::limited_initiation<kept, std::decay_t<Initiation>, refusal>(
-            kept(token.limiter_), token.weight_, std::forward<Initiation>(initiation)),
+            kept(token.limiter_), token.weight_, token.where_,
+            std::forward<Initiation>(initiation)),
         token.token_, std::forward<Args>(args)...);
   }
 };

@@ -61,11 +61,14 @@ public:
   /// A permit ends, and its `weight` units are held without one from now on.
   virtual void forget(std::size_t weight) noexcept = 0;
 
-  /// There is one permit more, which shares the units of another.
-  virtual void split() noexcept = 0;
+  /// There is one permit more, which takes `n` of the units of this one. Returns its source.
+  virtual permit_source& split(std::size_t n) = 0;
 
-  /// There is one permit less, and another has its units.
-  virtual void merge() noexcept = 0;
+  /// There is one permit less, and this one has the `n` units that it had.
+  virtual void merge(permit_source& other, std::size_t n) noexcept = 0;
+
+  /// Permits of one limiter may have different sources.
+  virtual const void* limiter() const noexcept { return this; }
 
 protected:
   ~permit_source() = default;
@@ -121,15 +124,16 @@ public:
 
   /// Takes `n` of the units out into a permit of their own.
   ///
-  /// Errors: std::invalid_argument if `n` is more than weight(); nothing has changed then.
+  /// Errors: std::invalid_argument if `n` is more than weight(), bad_alloc if the limiter keeps books;
+  /// nothing has changed then.
   permit split(std::size_t n) {
     if (n > weight_)
       throw std::invalid_argument(std::string("permit::split: n must be at most the weight ") +
                                   std::to_string(weight_) + " (got " + std::to_string(n) + ")");
     if (!source_) return {};
-    source_->split();
+    detail::permit_source& source = source_->split(n);
     weight_ -= n;
-    return permit(*source_, n);
+    return permit(source, n);
   }
 
   /// Takes over the units of `other`, which is empty afterwards. Either of the two may be empty.
@@ -141,10 +145,11 @@ public:
       *this = std::move(other);
       return;
     }
-    if (source_ != other.source_)
+    if (source_->limiter() != other.source_->limiter())
       throw std::invalid_argument("permit::merge: other must be a permit of the same limiter");
-    weight_ += std::exchange(other.weight_, 0);
-    std::exchange(other.source_, nullptr)->merge();
+    const std::size_t n = std::exchange(other.weight_, 0);
+    weight_ += n;
+    source_->merge(*std::exchange(other.source_, nullptr), n);
   }
 
   /// Leaves the units taken: somebody will give them back through the limiter's `release(n)`.

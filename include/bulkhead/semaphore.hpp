@@ -9,6 +9,7 @@
 #define BULKHEAD_SEMAPHORE_HPP
 
 #include <bulkhead/detail/wait/awaits.hpp>
+#include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/semaphore_core.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/error.hpp>
@@ -23,9 +24,11 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <source_location>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace bulkhead {
 
@@ -41,6 +44,11 @@ struct semaphore_options {
   /// One wait in so many is timed, beginning with the first; 1: each, 0: none. To read the clock twice
   /// would cost a wait a fifth of what it takes.
   std::size_t timed_waits = 16;
+
+  /// For debugging: the semaphore knows who holds and who waits, see holders() and waiters(), and
+  /// refuses with `would_deadlock` what a child of a task_group would wait for in vain because it holds
+  /// too much itself. Costs a lock and an allocation per permit; nothing if it is off.
+  bool track_holders = false;
 };
 
 /// A weighted, first-in-first-out, asynchronous semaphore: at most `limit()` units are held at
@@ -69,8 +77,9 @@ public:
   /// A semaphore of `limit` units. 0 is a pause: everything waits until resize().
   basic_semaphore(const executor_type& ex, std::size_t limit, semaphore_options options = {})
       : executor_(ex), name_(std::move(options.name)),
-        core_(std::make_shared<detail::semaphore_core>(limit, options.max_waiters,
-                                                       options.timed_waits)) {
+        core_(std::make_shared<detail::semaphore_core>(
+            limit, detail::semaphore_core::settings{options.max_waiters, options.timed_waits,
+                                                    options.track_holders})) {
     core_->attach(detail::context_of(executor_));
   }
 
@@ -103,8 +112,10 @@ public:
   ///              exceeds_limit   weight > limit() > 0
   ///              closed          close() was called
   /// Complexity   O(1), no allocation
-  [[nodiscard]] boost::system::result<permit, rejection> try_acquire(std::size_t weight = 1) {
-    return core_->try_acquire(weight);
+  [[nodiscard]] boost::system::result<permit, rejection>
+  try_acquire(std::size_t weight = 1,
+              const std::source_location& where = std::source_location::current()) {
+    return core_->try_acquire(weight, where);
   }
 
   /// Acquires `weight` units, waiting in FIFO order while they are not to be had.
@@ -120,23 +131,28 @@ public:
   /// Errors                exceeds_limit   weight > limit() > 0, at once or by a later resize()
   ///                       closed          close() was called
   ///                       queue_full      max_waiters are waiting already
+  ///                       would_deadlock  see semaphore_options::track_holders
   ///                       operation_aborted   cancelled, or the semaphore was destroyed
   /// Exception safety      strong: if this throws (bad_alloc), nothing was acquired
   /// Complexity            O(1) to acquire, to join the queue and to leave it
   template <asio::completion_token_for<void(error_code, permit)> Token =
                 asio::default_completion_token_t<executor_type>>
-  auto async_acquire(std::size_t weight, Token&& token = Token()) {
+  auto async_acquire(std::size_t weight, Token&& token = Token(),
+                     const std::source_location& where = std::source_location::current()) {
     if constexpr (detail::awaits<std::decay_t<Token>>)
-      return acquire_in_coroutine(*this, weight, std::decay_t<Token>(std::as_const(token)));
+      return acquire_in_coroutine(*this, weight, std::decay_t<Token>(std::as_const(token)), where);
     else
-      return initiate(weight, token);
+      return asio::async_initiate<Token, void(error_code, permit)>(
+          initiate_acquire<std::shared_ptr<detail::semaphore_core>>(executor_, core_), token,
+          weight, where);
   }
 
   /// async_acquire(1, token)
   template <asio::completion_token_for<void(error_code, permit)> Token =
                 asio::default_completion_token_t<executor_type>>
-  auto async_acquire(Token&& token = Token()) {
-    return async_acquire(1, std::forward<Token>(token));
+  auto async_acquire(Token&& token = Token(),
+                     const std::source_location& where = std::source_location::current()) {
+    return async_acquire(1, std::forward<Token>(token), where);
   }
 
   /// Gives back `n` units of permits that were forgotten with permit::forget().
@@ -163,6 +179,12 @@ public:
   /// Complexity: O(1), and the lock that waits take.
   semaphore_stats stats() const noexcept { return core_->stats(); }
 
+  /// Who holds units, the first grant first, if that is tracked; else nobody. O(n).
+  std::vector<permit_user> holders() const { return core_->holders(); }
+
+  /// Who waits, in line, if that is tracked; else nobody. O(n).
+  std::vector<permit_user> waiters() const { return core_->waiters(); }
+
 private:
   /// `Core` is a pointer to the engine: an owning one, if the operation may be started later.
   template <class Core>
@@ -175,7 +197,7 @@ private:
     executor_type get_executor() const noexcept { return executor_; }
 
     template <class Handler>
-    void operator()(Handler&& handler, std::size_t weight) const {
+    void operator()(Handler&& handler, std::size_t weight, std::source_location where) const {
       using handler_type = std::decay_t<Handler>;
       using op = detail::waiting_operation<detail::acquire_op, handler_type, Executor,
                                            void(error_code, permit)>;
@@ -186,7 +208,14 @@ private:
         return;
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
+      std::unique_ptr<detail::holder> who;
+      if (core_->tracks_holders()) {
+        if constexpr (requires { handler.where(); }) where = handler.where();
+        const void* task = detail::task_of(asio::get_associated_executor(handler, executor_));
+        who = std::make_unique<detail::holder>(*core_, weight, where, task);
+      }
       op& waiter = *op::create(handler_type(std::move(handler)), executor_, weight);
+      waiter.who = std::move(who);
       detail::prepare_wait(slot, *core_, waiter);
       // Once the operation is queued, this object may be gone, and the engine with it.
       if (core_->enqueue(waiter, ec, p)) waiter.complete_at_once(executor_, ec, std::move(p));
@@ -197,22 +226,18 @@ private:
     Core core_;
   };
 
-  template <class Token>
-  auto initiate(std::size_t weight, Token&& token) {
-    return asio::async_initiate<Token, void(error_code, permit)>(
-        initiate_acquire<std::shared_ptr<detail::semaphore_core>>(executor_, core_), token, weight);
-  }
-
   /// An operation's awaitable passes through the executor even if the result is there at once. So
   /// that is looked for before there is an operation.
   template <class Token, class Awaitable = detail::awaitable_of<Token, permit>>
-  static Awaitable acquire_in_coroutine(basic_semaphore& self, std::size_t weight, Token token) {
+  static Awaitable acquire_in_coroutine(basic_semaphore& self, std::size_t weight, Token token,
+                                        std::source_location where) {
     error_code ec;
     permit p;
     if (self.core_->acquire_now(weight, ec, p))
       co_return detail::result_of_wait<Token>(ec, std::move(p));
     co_return co_await asio::async_initiate<Token, void(error_code, permit)>(
-        initiate_acquire<detail::semaphore_core*>(self.executor_, self.core_.get()), token, weight);
+        initiate_acquire<detail::semaphore_core*>(self.executor_, self.core_.get()), token, weight,
+        where);
   }
 
   void abandon() noexcept {

@@ -14,6 +14,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <source_location>
+#include <thread>
 
 namespace bulkhead {
 
@@ -95,6 +97,14 @@ struct pool_stats {
 struct drain_report {
   std::size_t completed = 0; // submissions that ended during the drain, however they ended
   std::size_t abandoned = 0; // admitted submissions that never started
+};
+
+/// Who holds units of a limiter, or waits for some.
+struct permit_user {
+  std::size_t weight = 0;
+  std::chrono::nanoseconds since{0}; // for how long it has held them, or waits
+  std::source_location where{};      // of the call that asked for them
+  std::thread::id thread{};          // that made it
 };
 
 /// A snapshot of a semaphore, taken at one moment, but for `wait_time`, which may be a little late.

@@ -19,9 +19,8 @@
 
 namespace bulkhead::detail {
 
-BULKHEAD_DECL semaphore_core::semaphore_core(std::size_t limit, std::size_t max_waiters,
-                                             std::size_t timed_waits) noexcept
-    : limit_(limit), max_waiters_(max_waiters), timed_waits_(timed_waits) {
+BULKHEAD_DECL semaphore_core::semaphore_core(std::size_t limit, const settings& s) noexcept
+    : limit_(limit), settings_(s) {
   open_units();
 }
 
@@ -45,8 +44,8 @@ BULKHEAD_DECL void semaphore_core::shut_units() noexcept {
 /// Under the lock: if nobody waits, and nothing else has to be decided here.
 BULKHEAD_DECL void semaphore_core::open_units() noexcept {
   const bool nobody_waits = waiters_.empty();
-  if (nobody_waits && state_ == state::open && limit_ != 0 && in_use_ <= limit_ &&
-      free_units::can_hold({limit_, permits_}))
+  if (nobody_waits && !settings_.track_holders && state_ == state::open && limit_ != 0 &&
+      in_use_ <= limit_ && free_units::can_hold({limit_, permits_}))
     units_.open({limit_ - in_use_, permits_});
   else
     units_.stay_shut(!nobody_waits);
@@ -73,29 +72,40 @@ BULKHEAD_DECL error_code semaphore_core::refusal(std::size_t weight) const noexc
   return {};
 }
 
+/// Under the lock: what the permit of units that have just been granted is to point to.
+BULKHEAD_DECL permit_source& semaphore_core::source_for(std::unique_ptr<holder>& who) noexcept {
+  if (!who) return *this;
+  who->has_been_granted();
+  holders_.push_back(*who);
+  return *who.release();
+}
+
 /// Under the lock: grants or refuses what need not, or cannot, wait. False: it has to wait.
-BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, error_code& ec, permit& p) {
+BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, std::unique_ptr<holder>& who,
+                                          error_code& ec, permit& p) noexcept {
   ec = refusal(weight);
   if (!ec && may_proceed(weight)) {
     in_use_ += weight;
     ++permits_;
     ++granted_;
-    p = permit(*this, weight);
+    p = permit(source_for(who), weight);
     return true;
   }
-  if (!ec && waiters_.size() >= max_waiters_) ec = errc::queue_full;
+  if (!ec && waiters_.size() >= settings_.max_waiters) ec = errc::queue_full;
   if (!ec) return false;
   ++rejected_;
   return true;
 }
 
 BULKHEAD_DECL boost::system::result<permit, rejection>
-semaphore_core::try_acquire_locked(std::size_t weight) {
+semaphore_core::try_acquire_locked(std::size_t weight, const std::source_location& where) {
+  std::unique_ptr<holder> who;
+  if (settings_.track_holders) who = std::make_unique<holder>(*this, weight, where, nullptr);
   error_code ec;
   permit p;
   {
     locked lock(*this);
-    if (!decide(weight, ec, p)) {
+    if (!decide(weight, who, ec, p)) {
       ec = errc::queue_full;
       ++rejected_;
     }
@@ -104,10 +114,28 @@ semaphore_core::try_acquire_locked(std::size_t weight) {
   return p;
 }
 
+/// Where holders are tracked, it takes an operation to know who asks.
 BULKHEAD_DECL bool semaphore_core::acquire_now_locked(std::size_t weight, error_code& ec,
                                                       permit& p) {
+  if (settings_.track_holders) return false;
+  std::unique_ptr<holder> nobody;
   locked lock(*this);
-  return decide(weight, ec, p);
+  return decide(weight, nobody, ec, p);
+}
+
+/// Under the lock: whether `op` would wait for units that its own task holds, or behind somebody who
+/// does. While it waits, those do not come back.
+BULKHEAD_DECL bool semaphore_core::would_deadlock(acquire_op& op) noexcept {
+  if (!op.who || !op.who->task() || limit_ == 0) return false;
+  std::size_t own = 0;
+  for (holder* h = holders_.empty() ? nullptr : &holders_.front(); h; h = holders_.next(*h))
+    if (h->task() == op.who->task()) own += h->weight();
+  if (own == 0) return false;
+  const std::size_t others = own < limit_ ? limit_ - own : 0; // what can become free at most
+  if (op.weight > others) return true;
+  for (acquire_op* w = waiters_.empty() ? nullptr : &waiters_.front(); w; w = waiters_.next(*w))
+    if (w->weight > others) return true;
+  return false;
 }
 
 BULKHEAD_DECL wait_key semaphore_core::reserve(acquire_op& op) {
@@ -122,13 +150,19 @@ BULKHEAD_DECL void semaphore_core::unreserve(acquire_op& op) noexcept {
 
 BULKHEAD_DECL bool semaphore_core::enqueue(acquire_op& op, error_code& ec, permit& p) noexcept {
   locked lock(*this);
-  if (decide(op.weight, ec, p)) {
+  bool decided = decide(op.weight, op.who, ec, p);
+  if (!decided && would_deadlock(op)) {
+    ec = errc::would_deadlock;
+    ++rejected_;
+    decided = true;
+  }
+  if (decided) {
     keys_.erase(op.key);
     return true;
   }
-  if (timed_waits_ != 0 && untimed_-- == 0) {
+  if (settings_.timed_waits != 0 && untimed_-- == 0) {
     op.since = acquire_op::clock::now();
-    untimed_ = timed_waits_ - 1;
+    untimed_ = settings_.timed_waits - 1;
   }
   waiters_.push_back(op);
   return false;
@@ -149,6 +183,7 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
     ++permits_;
     ++granted_;
     ++waited_;
+    op.source = &source_for(op.who);
     granted.push_back(op);
   }
   if (!granted.empty()) users_.depart();
@@ -161,7 +196,7 @@ BULKHEAD_DECL void semaphore_core::complete_granted(queue granted) noexcept {
     acquire_op& op = granted.pop_front();
     if (op.since != acquire_op::clock::time_point())
       wait_time_.add(acquire_op::clock::now() - op.since);
-    op.complete({}, permit(*this, op.weight));
+    op.complete({}, permit(*op.source, op.weight));
   } while (!granted.empty());
   arrive();
 }
@@ -242,14 +277,15 @@ BULKHEAD_DECL void semaphore_core::forget(std::size_t weight) noexcept {
   if (was_last) leave_owner();
 }
 
-BULKHEAD_DECL void semaphore_core::split() noexcept {
-  if (units_.split()) return;
+BULKHEAD_DECL permit_source& semaphore_core::split(std::size_t) noexcept {
+  if (units_.split()) return *this;
   locked lock(*this);
   ++permits_;
+  return *this;
 }
 
 /// The other permit keeps this object alive.
-BULKHEAD_DECL void semaphore_core::merge() noexcept {
+BULKHEAD_DECL void semaphore_core::merge(permit_source&, std::size_t) noexcept {
   if (units_.merge()) return;
   locked lock(*this);
   --permits_;
@@ -385,6 +421,68 @@ BULKHEAD_DECL bool semaphore_core::idle() const noexcept {
   const free_units::numbers n = units_.load();
   return n.permits == 0 && n.free == limit_;
 }
+
+/// Describes what `list` holds. Memory for that is not asked for under the lock.
+template <class List, class Describe>
+std::vector<permit_user> semaphore_core::describe(List& list, Describe f) const {
+  std::vector<permit_user> all;
+  std::size_t n = 0;
+  do {
+    all.clear();
+    all.reserve(n);
+    const auto now = holder::clock::now();
+    std::lock_guard lock(mutex_);
+    n = list.size();
+    if (n > all.capacity()) continue;
+    for (auto* e = list.empty() ? nullptr : &list.front(); e; e = list.next(*e))
+      if (const holder* h = f(*e)) all.push_back(h->describe(now));
+  } while (n > all.capacity());
+  return all;
+}
+
+BULKHEAD_DECL std::vector<permit_user> semaphore_core::holders() const {
+  return describe(holders_, [](const holder& h) { return &h; });
+}
+
+BULKHEAD_DECL std::vector<permit_user> semaphore_core::waiters() const {
+  return describe(waiters_, [](const acquire_op& op) { return op.who.get(); });
+}
+
+// --- holders ---
+
+/// Its permit ends, and so does this. The engine lives on until it knows of that.
+BULKHEAD_DECL semaphore_core& holder::end() noexcept {
+  semaphore_core& core = core_;
+  {
+    std::lock_guard lock(core.mutex_);
+    core.holders_.erase(*this);
+  }
+  delete this;
+  return core;
+}
+
+BULKHEAD_DECL void holder::give_back(std::size_t weight, outcome result) noexcept {
+  end().give_back(weight, result);
+}
+
+BULKHEAD_DECL void holder::forget(std::size_t weight) noexcept { end().forget(weight); }
+
+BULKHEAD_DECL permit_source& holder::split(std::size_t n) {
+  auto other = std::make_unique<holder>(core_, n, where_, task_);
+  core_.split(n);
+  std::lock_guard lock(core_.mutex_);
+  weight_ -= n;
+  core_.holders_.push_back(*other);
+  return *other.release();
+}
+
+BULKHEAD_DECL void holder::merge(permit_source& other, std::size_t n) noexcept {
+  static_cast<holder&>(other).end().merge(*this, n);
+  std::lock_guard lock(core_.mutex_);
+  weight_ += n;
+}
+
+BULKHEAD_DECL const void* holder::limiter() const noexcept { return &core_; }
 
 } // namespace bulkhead::detail
 

@@ -9,8 +9,8 @@
 #define BULKHEAD_DETAIL_GROUP_GROUP_CORE_HPP
 
 #include <bulkhead/detail/config.hpp>
-#include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
+#include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -65,6 +65,8 @@ public:
 
   /// The work was destroyed, not completed: its context is going.
   void lost() noexcept;
+
+  const void* task() const noexcept final { return this; }
 
   gate_executor get_executor() noexcept { return gate_executor(*this); }
   boost::asio::cancellation_slot slot() noexcept { return signal_.slot(); }

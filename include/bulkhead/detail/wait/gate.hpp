@@ -110,6 +110,9 @@ public:
     std::forward<F>(f)();
   }
 
+  /// Names the task that all of this is part of, or null.
+  virtual const void* task() const noexcept;
+
   void work_started();
   void work_finished() noexcept;
 
@@ -215,6 +218,7 @@ public:
   }
 
   const boost::asio::any_io_executor& inner() const noexcept { return gate_->inner(); }
+  const void* task() const noexcept { return gate_->task(); }
   bool running_in_this_thread() const noexcept { return gate_->running_in_this_thread(); }
 
   template <class F>
@@ -259,6 +263,19 @@ private:
   bool never_ = false;
   bool tracked_ = false;
 };
+
+/// Names the task whose functions an executor runs, if that is known: the child of a group.
+template <class Executor>
+const void* task_of([[maybe_unused]] const Executor& ex) noexcept {
+  if constexpr (std::is_same_v<Executor, gate_executor>) {
+    return ex.task();
+  } else if constexpr (std::is_same_v<Executor, boost::asio::any_io_executor>) {
+    const auto* g = ex.template target<gate_executor>();
+    return g ? g->task() : nullptr;
+  } else {
+    return nullptr;
+  }
+}
 
 /// The executor under all gates. A scope nested in a child runs its own children there; through the
 /// child's gate, all of them would have to pass one by one.

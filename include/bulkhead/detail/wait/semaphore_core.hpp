@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 #define BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 
+#include <bulkhead/detail/wait/holder.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
@@ -23,7 +24,9 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <source_location>
 #include <thread>
+#include <vector>
 
 namespace bulkhead::detail {
 
@@ -34,7 +37,9 @@ public:
 
   const std::size_t weight;
   wait_key key;
-  clock::time_point since{}; // if it is timed
+  clock::time_point since{};       // if it is timed
+  std::unique_ptr<holder> who;     // if that is tracked
+  permit_source* source = nullptr; // of its permit, once that is granted
 
 protected:
   acquire_op(const vtable& table, boost::asio::execution_context* handler_context,
@@ -206,23 +211,35 @@ private:
 /// grants is collected under the lock and completed after it; a permit that was granted is never
 /// reported as aborted, because granting takes the wait out of `keys_`, where cancel() looks.
 ///
+/// Where holders are tracked, the word stays shut, and each permit points to a `holder` that points here.
+///
 /// Permits point here and own nothing. It keeps itself alive until the semaphore is gone, the last of
 /// the permits has ended, and every handler that was granted one is posted.
 class semaphore_core final : public permit_source,
                              public shutdown_target,
                              public std::enable_shared_from_this<semaphore_core> {
 public:
-  semaphore_core(std::size_t limit, std::size_t max_waiters, std::size_t timed_waits) noexcept;
+  struct settings {
+    std::size_t max_waiters;
+    std::size_t timed_waits;
+    bool track_holders;
+  };
+
+  semaphore_core(std::size_t limit, const settings& s) noexcept;
   ~semaphore_core();
 
   /// Subscribes with the context whose shutdown ends all waits.
   void attach(boost::asio::execution_context* context);
 
-  boost::system::result<permit, rejection> try_acquire(std::size_t weight) {
+  boost::system::result<permit, rejection> try_acquire(std::size_t weight,
+                                                       const std::source_location& where) {
     if (units_.take(weight)) [[likely]]
       return permit(*this, weight);
-    return try_acquire_locked(weight);
+    return try_acquire_locked(weight, where);
   }
+
+  /// Then each operation has to say who asks.
+  bool tracks_holders() const noexcept { return settings_.track_holders; }
 
   /// The first step of a wait: grants or refuses at once (then `ec` and `p` are the result), or
   /// returns false.
@@ -260,10 +277,13 @@ public:
   std::size_t waiting() const noexcept;
   bool idle() const noexcept;
   semaphore_stats stats() const noexcept;
+  std::vector<permit_user> holders() const;
+  std::vector<permit_user> waiters() const;
 
   boost::asio::execution_context* context() const noexcept { return context_; }
 
 private:
+  friend class holder;
   using queue = intrusive_list<acquire_op>;
   enum class state { open, closed, abandoned, shut_down };
 
@@ -284,11 +304,12 @@ private:
 
   void give_back(std::size_t weight, outcome) noexcept override;
   void forget(std::size_t weight) noexcept override;
-  void split() noexcept override;
-  void merge() noexcept override;
+  permit_source& split(std::size_t n) noexcept override;
+  void merge(permit_source& other, std::size_t n) noexcept override;
   void on_context_shutdown(wait_key key) noexcept override;
 
-  boost::system::result<permit, rejection> try_acquire_locked(std::size_t weight);
+  boost::system::result<permit, rejection> try_acquire_locked(std::size_t weight,
+                                                              const std::source_location& where);
   bool acquire_now_locked(std::size_t weight, error_code& ec, permit& p);
   void shut_units() noexcept;
   void open_units() noexcept;
@@ -298,7 +319,9 @@ private:
   bool may_proceed(std::size_t weight) const noexcept;
   error_code refusal(std::size_t weight) const noexcept;
   error_code end_of_waits() const noexcept;
-  bool decide(std::size_t weight, error_code& ec, permit& p);
+  bool decide(std::size_t weight, std::unique_ptr<holder>& who, error_code& ec, permit& p) noexcept;
+  bool would_deadlock(acquire_op& op) noexcept;
+  permit_source& source_for(std::unique_ptr<holder>& who) noexcept;
   void leave_queue(acquire_op& op) noexcept;
   queue take(wait_key key, queue& granted) noexcept;
   queue wake() noexcept;
@@ -307,6 +330,8 @@ private:
   void destroy_all(queue ops) noexcept;
   void arrive() noexcept;
   queue end(state s) noexcept;
+  template <class List, class Describe>
+  std::vector<permit_user> describe(List& list, Describe f) const;
 
   alignas(64) free_units units_;
   alignas(64) mutable spin_lock mutex_;
@@ -314,7 +339,6 @@ private:
   state state_ = state::open;
   users_of_engine users_;
   std::size_t limit_;
-  const std::size_t max_waiters_;
   std::size_t in_use_ = 0;  // while units_ is shut
   std::size_t permits_ = 0; // likewise
   std::size_t forgotten_ = 0;
@@ -322,9 +346,10 @@ private:
   std::uint64_t waited_ = 0;
   std::uint64_t rejected_ = 0;
   std::uint64_t cancelled_ = 0;
-  const std::size_t timed_waits_;
   std::size_t untimed_ = 0; // waits before the next that is timed
-  queue waiters_;
+  mutable queue waiters_;
+  mutable intrusive_list<holder> holders_;
+  const settings settings_;
   key_table<acquire_op> keys_;
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
