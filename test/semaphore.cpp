@@ -1610,6 +1610,61 @@ BOOST_AUTO_TEST_CASE(the_last_permit_may_end_while_its_semaphore_does) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_context_does_not_end_while_another_one_destroys_a_handler_of_its) {
+  // Whose executors and work are those of the handler, or of the semaphore.
+  struct slow_to_die {
+    test::gate* dying;
+    explicit slow_to_die(test::gate& g) : dying(&g) {}
+    slow_to_die(slow_to_die&& other) noexcept : dying(std::exchange(other.dying, nullptr)) {}
+    ~slow_to_die() {
+      if (!dying) return;
+      dying->open();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  };
+  for (bool home_first : {false, true}) {
+    std::optional<asio::io_context> home(std::in_place), handlers(std::in_place);
+    semaphore s(*home, 1);
+    permit p = take(s);
+    test::gate dying;
+    s.async_acquire(1, asio::bind_executor(asio::make_strand(*handlers),
+                                           [l = slow_to_die(dying)](error_code, permit) {}));
+    std::thread other([&] {
+      dying.wait();
+      (home_first ? handlers : home).reset();
+    });
+    (home_first ? home : handlers).reset();
+    other.join();
+    BOOST_TEST(s.waiting() == 0u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(two_contexts_may_end_at_the_same_time) {
+  for (int round = 0; round != test::scaled(2000); ++round) {
+    std::atomic<int> alive{0};
+    std::optional<asio::io_context> home(std::in_place), handlers(std::in_place);
+    semaphore s(*home, 1);
+    permit p = take(s);
+    for (int i = 0; i != 4; ++i) {
+      auto handler = [l = test::live(alive)](error_code, permit) {};
+      if (i == round % 4)
+        s.async_acquire(1, std::move(handler));
+      else
+        s.async_acquire(1, asio::bind_executor(*handlers, std::move(handler)));
+    }
+    std::latch go(2);
+    std::thread other([&] {
+      go.arrive_and_wait();
+      handlers.reset();
+    });
+    go.arrive_and_wait();
+    home.reset();
+    other.join();
+    BOOST_TEST(alive == 0);
+    BOOST_TEST(s.waiting() == 0u);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_last_permit_may_end_while_another_thread_posts_its_handler) {
   // The semaphore is gone by then, so either of the two may be the last to use the engine. What the
   // threads tell each other here orders nothing: if one touches the engine too late, TSan sees it.

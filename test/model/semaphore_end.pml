@@ -12,14 +12,16 @@
  * Models        class users_of_engine, and of semaphore_core: give_back(), end_permit(),
  *               leave_owner(), wake(), complete_granted(), complete_all(), destroy_all(), arrive(),
  *               take(), cancel(), resize(), abandon(), on_context_shutdown(), enqueue(), self_; of
- *               operation: complete(), destroy(); shutdown_registry; the references of shared_ptr
+ *               operation: complete(), retire(), destroy(); shutdown_registry; the references of
+ *               shared_ptr
  * Left out      free_units but for who finds it shut, see semaphore.pml; close(), which ends the
  *               waits as abandon() does; forget(), which ends a permit as give_back() does. A
  *               registry is asked in one step, but for the wait at its end.
  * Memory order  all is sequentially consistent
  * Checked       the engine is destroyed once, in every execution, and nobody touches it afterwards;
- *               nothing is posted to a context that has shut down; each wait ends once, and none
- *               for ever; nothing is granted beyond the limit, and nobody waits for what is free
+ *               nothing is posted to a context that has shut down, and no handler outlives its
+ *               own; each wait ends once, and none for ever; nothing is granted beyond the limit,
+ *               and nobody waits for what is free
  *
  * HOLD permits of one unit are held at first. Requests 0 .. WAIT-1 come, the first for HEAVIEST
  * units, the others for one; then the limit is changed, if RESIZE says so, and the semaphore is
@@ -49,6 +51,8 @@
  *   bug 612 -DHOLD=1 -DWAIT=1 -DFOREIGN : a handler's context forgets it when it is taken out, and
  *       does not ask the engine
  *   bug 613 -DHOLD=1 -DWAIT=0 : who ends the last permit does not tell anybody
+ *   bug 614 -DHOLD=1 -DWAIT=1 -DHOME -DFOREIGN : who destroys a handler arrives, and then tells its
+ *       context
  */
 
 #ifndef BUG
@@ -223,19 +227,36 @@ inline complete(ops, how, id, last) {
   fi
 }
 
+/* operation::retire() of each, where it does anything */
+inline retire(ops) {
+  if
+  :: (ops & 1) && is_foreign(0) ->
+     atomic { subscribed = false; departed++ }
+     assert(!gone[0]) /* the I/O work ends */
+  :: else
+  fi
+}
+
 inline destroy(ops, id, last) {
   if
   :: ops != 0 ->
+#if BUG != 614
+     retire(ops);
+#endif
      arrive(last);
+#if BUG == 614
+     retire(ops);
+#endif
      do
      :: ops != 0 ->
         atomic {
           id = first_of(ops);
           ops = ops & ~one(id);
+          assert(!gone[context_of(id)]);
           assert(result[id] == NONE);
           result[id] = DESTROYED;
           if
-          :: is_foreign(id) -> subscribed = false
+          :: is_foreign(id) -> departed--
           :: else
           fi
         }

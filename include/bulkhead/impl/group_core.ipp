@@ -473,6 +473,7 @@ BULKHEAD_DECL void group_core::settle() noexcept {
 BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
   if (key) {
     if (spawn_op* op = take(key)) {
+      op->retire();
       departing_.end(mutex_);
       op->destroy();
     }
@@ -488,6 +489,7 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
     while (!dropped.empty()) {
       child& c = dropped.pop_front();
       if (spawn_op* waiting = std::exchange(c.waiting_, nullptr)) {
+        waiting->retire();
         departing_.end(mutex_);
         waiting->destroy();
       }

@@ -209,8 +209,10 @@ BULKHEAD_DECL void semaphore_core::complete_all(queue ops, error_code ec) noexce
   arrive();
 }
 
+/// A handler that is destroyed may end a context that waits here for arrivals.
 BULKHEAD_DECL void semaphore_core::destroy_all(queue ops) noexcept {
   if (ops.empty()) return;
+  for (acquire_op* op = &ops.front(); op; op = ops.next(*op)) op->retire();
   arrive();
   do {
     ops.pop_front().destroy();

@@ -154,9 +154,17 @@ public:
     if (foreign) foreign->arrived();
   }
 
+  /// To be called before destroy() by an engine whose context, or the handler's, may end meanwhile,
+  /// and that does not wait for destroy(): then the handler's does, and the engine's need not.
+  void retire() noexcept {
+    foreign_.begin_departure();
+    vtable_.end_io_work(this);
+  }
+
   void destroy() noexcept {
-    foreign_.cancel();
+    const auto foreign = foreign_.depart();
     vtable_.destroy(this);
+    if (foreign) foreign->arrived();
   }
 
   boost::asio::execution_context* handler_context() const noexcept { return handler_context_; }
@@ -176,6 +184,7 @@ protected:
   struct vtable {
     void (*complete)(operation*, std::tuple<Args...>&&) noexcept;
     void (*destroy)(operation*) noexcept;
+    void (*end_io_work)(operation*) noexcept;
   };
 
   operation(const vtable& table, boost::asio::execution_context* handler_context) noexcept
@@ -293,7 +302,11 @@ private:
 
   static void do_destroy(base* b) noexcept { static_cast<waiting_operation*>(b)->free(); }
 
-  static constexpr typename base::vtable table{&do_complete, &do_destroy};
+  static void do_end_io_work(base* b) noexcept {
+    static_cast<waiting_operation*>(b)->io_work_.reset();
+  }
+
+  static constexpr typename base::vtable table{&do_complete, &do_destroy, &do_end_io_work};
 
   std::optional<tracked_executor<Executor>> io_work_;
   pending_post<handler_executor> handler_work_;

@@ -57,8 +57,8 @@ public:
     if (n.is_linked()) nodes_.erase(n);
   }
 
-  /// As unsubscribe(), for a handler that is about to be posted to the context. Until arrived() is
-  /// called, the context does not end.
+  /// As unsubscribe(), for a handler that is about to be posted to the context, or to be destroyed.
+  /// Until arrived() is called, the context does not end.
   void depart(node& n) noexcept {
     std::lock_guard lock(mutex_);
     if (n.is_linked()) nodes_.erase(n);
@@ -149,13 +149,19 @@ public:
     registry_ = boost::asio::use_service<shutdown_service>(context).registry();
     node_.target = std::move(target);
     node_.key = key;
+    departs_ = false;
     registry_->subscribe(node_);
   }
 
   /// See shutdown_registry::depart(). Null, if there is no subscription.
   std::shared_ptr<shutdown_registry> depart() noexcept {
-    if (registry_) registry_->depart(node_);
+    begin_departure();
     return std::move(registry_);
+  }
+
+  /// The first half of depart(), which has to follow.
+  void begin_departure() noexcept {
+    if (registry_ && !std::exchange(departs_, true)) registry_->depart(node_);
   }
 
   void cancel() noexcept {
@@ -167,6 +173,7 @@ public:
 private:
   std::shared_ptr<shutdown_registry> registry_;
   shutdown_registry::node node_;
+  bool departs_ = false;
 };
 
 } // namespace bulkhead::detail

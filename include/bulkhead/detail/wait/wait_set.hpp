@@ -130,6 +130,7 @@ private:
   }
 
   void destroy(list all) noexcept {
+    for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op)) op->retire();
     departing_.end(mutex_, all.size());
     while (!all.empty()) all.pop_front().destroy();
   }
@@ -138,6 +139,7 @@ private:
     if (!key) {
       destroy(take_all());
     } else if (waiter* op = take(key)) {
+      op->retire();
       departing_.end(mutex_);
       op->destroy();
     }
