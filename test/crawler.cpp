@@ -138,6 +138,13 @@ BOOST_AUTO_TEST_CASE(counts_what_fails_and_goes_on) {
   }
 }
 
+/// The server would see more than the limit if the permit went back when the crawler hangs up.
+BOOST_AUTO_TEST_CASE(a_request_that_timed_out_counts_until_the_server_has_noticed) {
+  const report r = crawl({"--hosts", "8", "--pages", "1000", "--in-flight", "40", "--per-host",
+                          "20", "--latency-ms", "1", "--timeout-ms", "20"});
+  BOOST_TEST(r.before("timeouts") > 0);
+}
+
 BOOST_AUTO_TEST_CASE(of_many_hosts_shows_some_and_sums_up_the_rest) {
   const report r =
       crawl({"--hosts", "21", "--pages", "1", "--in-flight", "100", "--latency-ms", "0"});

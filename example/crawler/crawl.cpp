@@ -37,8 +37,8 @@ using namespace std::chrono_literals;
 
 constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
 
-/// How long the server may take to notice that we have hung up.
-constexpr auto linger = 1s;
+/// How long the server may take to notice that we have hung up, before we no longer count on it.
+constexpr auto linger = 10s;
 
 /// Ends a request that came to nothing, and waits until the server has ended it as well. As long as
 /// that works on it, the request is in flight and has to keep its permits, whatever we think of it.

@@ -41,7 +41,8 @@ private:
 } // namespace
 
 server::server(const web& w)
-    : web_(w), acceptor_(io_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+    : web_(w), acceptor_(io_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
+      endpoint_(acceptor_.local_endpoint()) {
   seen_.hosts.resize(w.hosts());
   seen_.visits.resize(w.hosts() * w.pages());
   asio::co_spawn(io_, accept(), [](std::exception_ptr e) {

@@ -54,7 +54,7 @@ public:
   explicit server(const web& w);
   ~server() { stop(); }
 
-  tcp::endpoint endpoint() const { return acceptor_.local_endpoint(); }
+  const tcp::endpoint& endpoint() const noexcept { return endpoint_; }
 
   /// Ends the thread. Only then there is something to be read.
   const testimony& stop();
@@ -71,6 +71,7 @@ private:
   testimony seen_;
   asio::io_context io_;
   tcp::acceptor acceptor_;
+  const tcp::endpoint endpoint_; // for other threads
   std::thread thread_;
 };
 
