@@ -57,7 +57,8 @@ asio::awaitable<void> hang_up(tcp::socket& socket) {
 
 crawl::crawl(asio::io_context& io, const options& o, tcp::endpoint server)
     : io_(io), options_(o), server_(server), in_flight_(io, o.in_flight),
-      per_host_([&io, &o](const std::string&) { return bulkhead::semaphore(io, o.per_host); }) {}
+      per_host_(
+          [this](const std::string&) { return bulkhead::semaphore(io_, options_.per_host); }) {}
 
 asio::awaitable<void> crawl::run(url start) {
   asio::signal_set signals(io_, SIGINT, SIGTERM);
@@ -129,7 +130,8 @@ asio::awaitable<crawl::response> crawl::fetch(url page) {
 }
 
 /// All hosts are at one address, so that a connection serves any of them, and there are never more
-/// than requests in flight.
+/// than requests in flight. This server keeps an idle one open for as long as we do; with another,
+/// a request that finds its connection closed would have to be sent again on a new one.
 asio::awaitable<crawl::connection_ptr> crawl::connect() {
   connection_ptr c;
   if (!idle_.empty()) {

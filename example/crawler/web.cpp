@@ -31,7 +31,11 @@ std::optional<std::size_t> parse_index(std::string_view text, std::size_t count)
   return n;
 }
 
-std::string target_of(std::size_t page) { return page == 0 ? "/" : "/" + std::to_string(page); }
+std::string target_of(std::size_t page) {
+  std::string target = "/";
+  if (page != 0) target += std::to_string(page);
+  return target;
+}
 
 std::string link(const std::string& to) { return "<li><a href=\"" + to + "\">" + to + "</a>\n"; }
 
