@@ -20,6 +20,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/http.hpp>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <tuple>

@@ -4,7 +4,6 @@
 
 #include "web.hpp"
 
-#include <algorithm>
 #include <charconv>
 
 namespace crawler {
