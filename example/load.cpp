@@ -11,8 +11,9 @@
 //
 // Nothing here uses Bulkhead, so that a defect of the library cannot hide behind itself.
 
-#include "http_service/command_line.hpp"
 #include "http_service/digest.hpp"
+#include "support/command_line.hpp"
+#include "support/descriptors.hpp"
 
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
@@ -32,7 +33,6 @@
 #include <utility>
 #include <vector>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 namespace {
@@ -338,20 +338,12 @@ void print_json(tally& t) {
   std::cout << line << std::endl;
 }
 
-/// Every connection is a descriptor, and the usual soft limit is 1024.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 } // namespace
 
 int main(int argc, char* argv[]) {
   try {
     options o;
-    http_service::command_line line("load [options]: loads the http_service on 127.0.0.1");
+    example::command_line line("load [options]: loads the http_service on 127.0.0.1");
     constexpr auto any = UINT32_MAX;
     line.number("port", o.port, 1, 65535, "where it listens")
         .number("rate", o.rate, 1, 1'000'000, "requests per second, Poisson arrivals")
@@ -367,7 +359,7 @@ int main(int argc, char* argv[]) {
         .flag("json", o.json, "print the result as one line of JSON as well");
     if (!line.parse(argc, argv, std::cout)) return 0;
 
-    raise_descriptor_limit();
+    example::raise_descriptor_limit();
     asio::io_context io;
     tally t = load_generator(io, o).run();
     print_table(t);

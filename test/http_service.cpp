@@ -8,6 +8,7 @@
 // request can be held in progress for as long as a case likes: with half of its body unsent, or
 // with so many bytes to hash that only a cancellation ends it.
 
+#include "support/process.hpp"
 #include "support/watchdog.hpp"
 
 #include <boost/algorithm/hex.hpp>
@@ -22,7 +23,6 @@
 #include <boost/test/unit_test.hpp>
 
 #include <array>
-#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -31,15 +31,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
 #include <openssl/evp.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 namespace {
 
@@ -50,75 +45,11 @@ namespace json = boost::json;
 using boost::system::error_code;
 using tcp = asio::ip::tcp;
 using response = http::response<http::string_body>;
-using arguments = std::vector<std::string>;
+using test::arguments;
+using test::process;
 
 const std::string endless = "4611686018427387904"; // bytes of a task that only a cancellation ends
 const std::string a_day = "86400000";
-
-std::string program() {
-  const char* const given = std::getenv("HTTP_SERVICE");
-  return given ? given : HTTP_SERVICE;
-}
-
-/// The program, with what it writes to stdout and stderr.
-class process {
-public:
-  explicit process(const arguments& options) {
-    arguments words{program()};
-    words.insert(words.end(), options.begin(), options.end());
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-
-    std::array<int, 2> ends;
-    check(pipe2(ends.data(), O_CLOEXEC) == 0 ? 0 : errno);
-    output_ = ends[0];
-    pid_ = fork();
-    check(pid_ >= 0 ? 0 : errno);
-    if (pid_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL); // the watchdog may end us without destructors
-      dup2(ends[1], STDOUT_FILENO);
-      dup2(ends[1], STDERR_FILENO);
-      execv(argv[0], argv.data());
-      _exit(127);
-    }
-    close(ends[1]);
-  }
-
-  process(const process&) = delete;
-  process& operator=(const process&) = delete;
-
-  ~process() {
-    close(output_);
-    if (pid_ == 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
-
-  void send(int signal) { kill(pid_, signal); }
-
-  /// The next line of output, without its end; empty at the end.
-  std::string line() {
-    std::string result;
-    for (char c; read(output_, &c, 1) == 1 && c != '\n';) result += c;
-    return result;
-  }
-
-  /// Waits for the end; the exit code, or the negative signal that ended it.
-  int wait() {
-    int status = 0;
-    waitpid(std::exchange(pid_, 0), &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-
-private:
-  static void check(int error) {
-    if (error != 0) throw std::system_error(error, std::generic_category());
-  }
-
-  pid_t pid_ = 0;
-  int output_ = -1;
-};
 
 /// One connection.
 class client {

@@ -2,7 +2,7 @@
 // Distributed under the Boost Software License, Version 1.0. (See accompanying file LICENSE_1_0.txt
 // or copy at https://www.boost.org/LICENSE_1_0.txt)
 
-#include "command_line.hpp"
+#include "../support/command_line.hpp"
 #include "options.hpp"
 
 #include <limits>
@@ -15,7 +15,8 @@ std::optional<options> read_options(int argc, const char* const* argv, std::ostr
   constexpr std::uint64_t day = 24 * 3600 * 1000;
 
   options o;
-  command_line line("http_service [options], or PORT, POOL_THREADS, ... in the environment");
+  example::command_line line(
+      "http_service [options], or PORT, POOL_THREADS, ... in the environment");
   line.number("port", o.port, 0, 65535, "port on 127.0.0.1; 0 picks a free one")
       .number("drain-ms", o.drain, 1, day, "time for accepted requests after SIGTERM")
       .number("pool-threads", o.pool_threads, 1, 1024, "threads that hash")
@@ -38,8 +39,8 @@ std::optional<options> read_options(int argc, const char* const* argv, std::ostr
 
   // The semaphore would never grant such a request.
   if (o.max_tasks > o.capacity)
-    throw bad_number("--max-tasks", std::to_string(o.max_tasks),
-                     "at most --capacity, " + std::to_string(o.capacity));
+    throw example::bad_number("--max-tasks", std::to_string(o.max_tasks),
+                              "at most --capacity, " + std::to_string(o.capacity));
   return o;
 }
 

@@ -2,7 +2,7 @@
 // Distributed under the Boost Software License, Version 1.0. (See accompanying file LICENSE_1_0.txt
 // or copy at https://www.boost.org/LICENSE_1_0.txt)
 
-#include "command_line.hpp"
+#include "../support/command_line.hpp"
 #include "digest.hpp"
 #include "service.hpp"
 
@@ -45,7 +45,7 @@ response reply(http::status status, const char* error) {
   return reply(status, json::object{{"error", error}});
 }
 
-response bad_parameter(const bad_number& e) {
+response bad_parameter(const example::bad_number& e) {
   return reply(http::status::bad_request,
                json::object{{"error", e.what()}, {"parameter", e.name()}, {"value", e.value()}});
 }
@@ -142,15 +142,15 @@ asio::awaitable<response> service::answer(const request& r) {
 }
 
 service::job service::parse_job(std::string_view query) const {
-  return {parse_number("tasks", parameter(query, "tasks"), 1, options_.max_tasks),
-          parse_number("bytes", parameter(query, "bytes"), 1, options_.max_bytes)};
+  return {example::parse_number("tasks", parameter(query, "tasks"), 1, options_.max_tasks),
+          example::parse_number("bytes", parameter(query, "bytes"), 1, options_.max_bytes)};
 }
 
 asio::awaitable<response> service::process(const request& r, std::string_view query) {
   job work;
   try {
     work = parse_job(query);
-  } catch (const bad_number& e) {
+  } catch (const example::bad_number& e) {
     co_return bad_parameter(e);
   }
 

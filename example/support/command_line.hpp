@@ -2,8 +2,8 @@
 // Distributed under the Boost Software License, Version 1.0. (See accompanying file LICENSE_1_0.txt
 // or copy at https://www.boost.org/LICENSE_1_0.txt)
 
-#ifndef BULKHEAD_EXAMPLE_HTTP_SERVICE_COMMAND_LINE_HPP
-#define BULKHEAD_EXAMPLE_HTTP_SERVICE_COMMAND_LINE_HPP
+#ifndef BULKHEAD_EXAMPLE_SUPPORT_COMMAND_LINE_HPP
+#define BULKHEAD_EXAMPLE_SUPPORT_COMMAND_LINE_HPP
 
 #include <boost/algorithm/string/case_conv.hpp>
 #include <boost/algorithm/string/replace.hpp>
@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace http_service {
+namespace example {
 
 /// A setting or a request parameter that cannot be taken; what() names it and its value.
 class bad_number : public std::invalid_argument {
@@ -137,6 +137,6 @@ private:
   std::vector<number_option> numbers_;
 };
 
-} // namespace http_service
+} // namespace example
 
 #endif
