@@ -559,6 +559,45 @@ BOOST_AUTO_TEST_CASE(sockets_composed_operations_channels_and_coroutines_can_hav
   BOOST_TEST(done);
 }
 
+// Asio (1.81) passes a signal on to the executor of the coroutine as a pointer to what is in the slot.
+BOOST_AUTO_TEST_CASE(a_coroutine_may_end_while_the_signal_is_on_its_way_to_it) {
+  for (bool limited : {false, true}) {
+    asio::io_context work;
+    asio::io_context handlers;
+    semaphore s(handlers, 1);
+    asio::cancellation_signal signal;
+    asio::steady_timer timer(work, std::chrono::hours(1));
+    auto body = [&]() -> asio::awaitable<void> {
+      auto [ec] = co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    };
+    seen r;
+    auto token = asio::bind_cancellation_slot(
+        signal.slot(), asio::bind_executor(handlers, [&](std::exception_ptr e) {
+          ++r.calls;
+          r.code = test::code_of(e);
+        }));
+    if (limited)
+      asio::co_spawn(work, body, limited_by(s, token));
+    else
+      asio::co_spawn(work, body, timeout<manual_clock>(5s, token));
+    poll(work);
+    timer.cancel(); // the coroutine is going to end
+    if (limited)
+      signal.emit(asio::cancellation_type::terminal);
+    else
+      manual_clock::advance(5s);
+    for (int i = 0; i != 10; ++i) poll(handlers); // the signal is on its way, behind that
+    work.restart();
+    while (r.calls == 0) {
+      work.poll_one();
+      poll(handlers);
+    }
+    poll(work);
+    poll(handlers);
+    BOOST_TEST(r.calls == 1);
+  }
+}
+
 // --- under load ----------------------------------------------------------------------------------
 
 // Deadlines that come at the very moment at which operations end, on three threads, without a strand;

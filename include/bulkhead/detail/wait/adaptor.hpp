@@ -11,6 +11,7 @@
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/error.hpp>
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel_error.hpp>
@@ -112,6 +113,17 @@ struct adapted_initiation<Initiation> {
 
   executor_type get_executor() const noexcept { return initiation.get_executor(); }
 };
+
+/// That executor, or an empty one.
+template <class Initiation>
+boost::asio::any_io_executor executor_behind([[maybe_unused]] const Initiation& i) {
+  if constexpr (names_executor<Initiation>) {
+    if constexpr (std::is_convertible_v<typename Initiation::executor_type,
+                                        boost::asio::any_io_executor>)
+      return i.get_executor();
+  }
+  return {};
+}
 
 // --- initiating ---
 

@@ -17,6 +17,7 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/post.hpp>
 
 #include <chrono>
 #include <memory>
@@ -47,7 +48,9 @@ class deadline final : public gate {
                                                   boost::asio::any_io_executor>;
 
 public:
-  explicit deadline(const boost::asio::any_io_executor& ex) : gate(ex) {}
+  /// All passes on `ex`; `operations` is the executor of the operation itself, or empty.
+  deadline(const boost::asio::any_io_executor& ex, boost::asio::any_io_executor operations)
+      : gate(ex), operations_(std::move(operations)) {}
 
   boost::asio::cancellation_slot slot() noexcept { return signal_.slot(); }
 
@@ -121,16 +124,24 @@ private:
   void expire() {
     if (finished_ || cancelled_) return;
     expired_ = true;
-    signal_.emit(boost::asio::cancellation_type::terminal);
+    emit(boost::asio::cancellation_type::terminal);
   }
 
   void cancel(boost::asio::cancellation_type type) {
     if (finished_) return;
     const auto terminal = boost::asio::cancellation_type::terminal;
     if (!expired_ && (type & terminal) != boost::asio::cancellation_type::none) cancelled_ = true;
-    signal_.emit(type);
+    emit(type);
   }
 
+  /// What is in the slot may pass the signal on to the operation's executor, as a pointer to itself:
+  /// Asio's co_spawn does that in 1.81. So this lives until that executor has had a turn.
+  void emit(boost::asio::cancellation_type type) {
+    signal_.emit(type);
+    if (operations_) boost::asio::post(operations_, [self = gate_ptr<deadline>(this)] {});
+  }
+
+  const boost::asio::any_io_executor operations_;
   boost::asio::cancellation_signal signal_;
   std::optional<timer> timer_;
   std::shared_ptr<line> line_;

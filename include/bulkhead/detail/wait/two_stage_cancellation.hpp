@@ -8,11 +8,14 @@
 #ifndef BULKHEAD_DETAIL_WAIT_TWO_STAGE_CANCELLATION_HPP
 #define BULKHEAD_DETAIL_WAIT_TWO_STAGE_CANCELLATION_HPP
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/post.hpp>
 
 #include <atomic>
 #include <memory>
+#include <utility>
 
 namespace bulkhead::detail {
 
@@ -22,6 +25,9 @@ namespace bulkhead::detail {
 /// just be emitting. A signal goes to the stage that runs, and is remembered: one that came when the
 /// wait was over, but its handler had not run yet, keeps the second stage from beginning. Both sides
 /// store first and look then, sequentially consistent, so that at least one of them sees the other.
+///
+/// What is in the second slot may pass a signal on to the operation's executor, as a pointer to
+/// itself: Asio's co_spawn does that in 1.81. So this lives until that executor has had a turn.
 class two_stage_cancellation {
 public:
   /// Listens to `slot`, if that is connected. Null, if it is not.
@@ -30,7 +36,7 @@ public:
     if (!slot.is_connected()) return nullptr;
     auto self = std::make_shared<two_stage_cancellation>();
     slot.assign([weak = std::weak_ptr(self)](boost::asio::cancellation_type type) {
-      if (const auto c = weak.lock()) c->emit(type); // this closure may be gone when that returns
+      if (auto c = weak.lock()) emit(std::move(c), type); // this closure may be gone after that
     });
     return self;
   }
@@ -39,22 +45,27 @@ public:
   boost::asio::cancellation_slot second() noexcept { return second_.slot(); }
 
   /// False if there was a signal before.
-  bool begin_second() noexcept {
+  bool begin_second(const boost::asio::any_io_executor& ex) noexcept {
+    executor_ = ex;
     in_second_.store(true, std::memory_order_seq_cst);
     return !signalled_.load(std::memory_order_seq_cst);
   }
 
 private:
-  void emit(boost::asio::cancellation_type type) {
+  static void emit(std::shared_ptr<two_stage_cancellation> self,
+                   boost::asio::cancellation_type type) {
     if (type == boost::asio::cancellation_type::none) return;
-    signalled_.store(true, std::memory_order_seq_cst);
-    (in_second_.load(std::memory_order_seq_cst) ? second_ : first_).emit(type);
+    self->signalled_.store(true, std::memory_order_seq_cst);
+    if (!self->in_second_.load(std::memory_order_seq_cst)) return self->first_.emit(type);
+    self->second_.emit(type);
+    if (const auto ex = self->executor_) boost::asio::post(ex, [s = std::move(self)] {});
   }
 
   std::atomic<bool> signalled_{false};
   std::atomic<bool> in_second_{false};
   boost::asio::cancellation_signal first_;
   boost::asio::cancellation_signal second_;
+  boost::asio::any_io_executor executor_;
 };
 
 } // namespace bulkhead::detail
