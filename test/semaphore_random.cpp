@@ -655,7 +655,8 @@ BOOST_AUTO_TEST_CASE(the_engine_ends_with_the_last_of_its_permits) {
   using bulkhead::detail::semaphore_core;
   constexpr std::size_t limit = 12;
   for (unsigned seed = 1; seed != 9; ++seed) BOOST_TEST_CONTEXT("seed " << seed) {
-      auto core = std::make_shared<semaphore_core>(limit, unbounded);
+      auto core =
+          std::make_shared<semaphore_core>(limit, semaphore_core::settings{unbounded, 0, false});
       core->attach(nullptr);
       const std::weak_ptr<semaphore_core> engine = core;
       std::mt19937 random(seed);
@@ -665,7 +666,7 @@ BOOST_AUTO_TEST_CASE(the_engine_ends_with_the_last_of_its_permits) {
         const unsigned what = held.empty() ? 0 : random() % 32;
         if (what < 15) {
           // With an odd seed nothing is refused, for that would begin a new count of grants.
-          if (auto r = core->try_acquire(seed % 2 ? 0 : random() % 3))
+          if (auto r = core->try_acquire(seed % 2 ? 0 : random() % 3, {}))
             held.push_back(std::move(*r));
         } else if (what < 20) {
           permit part = any().split(0);
@@ -686,7 +687,7 @@ BOOST_AUTO_TEST_CASE(the_engine_ends_with_the_last_of_its_permits) {
         }
       }
       core->resize(limit);
-      held.push_back(core->try_acquire(0).value());
+      held.push_back(core->try_acquire(0, {}).value());
       core->abandon();
       core.reset();
       bool too_early = false;

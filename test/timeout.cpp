@@ -568,7 +568,7 @@ BOOST_AUTO_TEST_CASE(a_coroutine_may_end_while_the_signal_is_on_its_way_to_it) {
     asio::cancellation_signal signal;
     asio::steady_timer timer(work, std::chrono::hours(1));
     auto body = [&]() -> asio::awaitable<void> {
-      auto [ec] = co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+      co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
     };
     seen r;
     auto token = asio::bind_cancellation_slot(

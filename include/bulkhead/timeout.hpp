@@ -63,8 +63,9 @@ public:
 ///                       system executor; it has to convert to any_io_executor. What the operation
 ///                       runs between its start and its completion, the deadline and the signals of
 ///                       the user pass one by one, on that executor, whatever its number of threads:
-///                       so a signal may be emitted from any thread. Allocator and immediate executor
-///                       are the handler's
+///                       so a signal may be emitted from any thread. A result that is there at once
+///                       passes as well, so an immediate executor is not used. The allocator is the
+///                       handler's
 /// Cancellation          as the operation's
 /// Errors                deadline_exceeded, and those of the operation
 /// Memory                one allocation for the deadline, what Asio needs for a timer, and one more if a
