@@ -184,7 +184,8 @@ public:
 private:
   /// A cancellation that came between the grant and the start is not lost.
   bool may_start(error_code& ec) noexcept {
-    if (!ec && cancellation_ && !cancellation_->begin_second(executor_behind(this->initiation)))
+    if (!ec && cancellation_ &&
+        !cancellation_->begin_second(executor_of_coroutine<Args...>(this->initiation)))
       ec = boost::asio::error::operation_aborted;
     return !ec;
   }

@@ -26,8 +26,10 @@ namespace bulkhead::detail {
 /// wait was over, but its handler had not run yet, keeps the second stage from beginning. Both sides
 /// store first and look then, sequentially consistent, so that at least one of them sees the other.
 ///
-/// What is in the second slot may pass a signal on to the operation's executor, as a pointer to
-/// itself: Asio's co_spawn does that in 1.81. So this lives until that executor has had a turn.
+/// Asio's co_spawn (1.81) puts something into the second slot that passes a signal on to the executor
+/// of the coroutine, as a pointer to itself. So this lives until that executor has had a turn. With
+/// other operations nobody may use it: when the signal comes, they may have completed, and its context
+/// be gone.
 class two_stage_cancellation {
 public:
   /// Listens to `slot`, if that is connected. Null, if it is not.
@@ -44,9 +46,10 @@ public:
   boost::asio::cancellation_slot first() noexcept { return first_.slot(); }
   boost::asio::cancellation_slot second() noexcept { return second_.slot(); }
 
-  /// False if there was a signal before.
-  bool begin_second(const boost::asio::any_io_executor& ex) noexcept {
-    executor_ = ex;
+  /// False if there was a signal before. `coroutine` is the executor of the one that the second stage
+  /// starts, or empty.
+  bool begin_second(const boost::asio::any_io_executor& coroutine) noexcept {
+    coroutine_ = coroutine;
     in_second_.store(true, std::memory_order_seq_cst);
     return !signalled_.load(std::memory_order_seq_cst);
   }
@@ -58,14 +61,14 @@ private:
     self->signalled_.store(true, std::memory_order_seq_cst);
     if (!self->in_second_.load(std::memory_order_seq_cst)) return self->first_.emit(type);
     self->second_.emit(type);
-    if (const auto ex = self->executor_) boost::asio::post(ex, [s = std::move(self)] {});
+    if (const auto ex = self->coroutine_) boost::asio::post(ex, [s = std::move(self)] {});
   }
 
   std::atomic<bool> signalled_{false};
   std::atomic<bool> in_second_{false};
   boost::asio::cancellation_signal first_;
   boost::asio::cancellation_signal second_;
-  boost::asio::any_io_executor executor_;
+  boost::asio::any_io_executor coroutine_;
 };
 
 } // namespace bulkhead::detail
