@@ -175,6 +175,7 @@ public:
   template <class Executor>
   void complete_at_once(const Executor& ex, error_code ec, permit p) {
     if (may_start(ec)) return start(std::move(p));
+    p.release();
     Error error{};
     set_error(error, ec);
     auto own = boost::asio::get_associated_executor(*this, ex);
@@ -191,6 +192,7 @@ private:
   }
 
   void start(permit p) {
+    auto cancellation = cancellation_;
     std::apply(
         [&](Args&... args) {
           std::move(this->initiation)(permitted_handler<Handler>(std::move(handler_), std::move(p),
@@ -198,6 +200,7 @@ private:
                                       std::move(args)...);
         },
         args_);
+    if (cancellation) two_stage_cancellation::second_has_begun(std::move(cancellation));
   }
 
   Handler handler_;
