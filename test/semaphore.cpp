@@ -13,6 +13,7 @@
 #include "support/tokens.hpp"
 #include "support/tracker_executor.hpp"
 
+#include <bulkhead/limited_by.hpp>
 #include <bulkhead/semaphore.hpp>
 #include <bulkhead/task_group.hpp>
 
@@ -25,8 +26,10 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/system_executor.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -1081,6 +1084,30 @@ BOOST_AUTO_TEST_CASE(a_child_is_not_taken_for_one_that_has_ended_and_handed_its_
   run(io);
   BOOST_TEST(results.size() == 10u);
   for (error_code ec : results) BOOST_TEST(!ec);
+}
+
+BOOST_AUTO_TEST_CASE(a_child_may_start_several_operations_at_once_under_one_limit) {
+  asio::io_context io;
+  semaphore s(io, 1, tracked_options());
+  int completed = 0;
+  auto scope = [&](bulkhead::task_group& g) -> asio::awaitable<void> {
+    auto waits_for_two = [&]() -> asio::awaitable<void> {
+      using namespace asio::experimental::awaitable_operators;
+      const auto ex = co_await asio::this_coro::executor;
+      asio::steady_timer a(ex, std::chrono::milliseconds(1));
+      asio::steady_timer b(ex, std::chrono::milliseconds(1));
+      co_await (a.async_wait(bulkhead::limited_by(s, asio::use_awaitable)) &&
+                b.async_wait(bulkhead::limited_by(s, asio::use_awaitable)));
+      ++completed;
+    };
+    g.spawn(waits_for_two);
+    co_await g.async_join(asio::use_awaitable);
+  };
+  asio::co_spawn(io, bulkhead::async_scope(bulkhead::group_options(), scope, asio::use_awaitable),
+                 [](std::exception_ptr e) { BOOST_TEST(!e); });
+  run(io);
+  BOOST_TEST(completed == 1);
+  BOOST_TEST(s.idle());
 }
 
 BOOST_AUTO_TEST_CASE(tracked_permits_are_conserved_on_several_threads) {

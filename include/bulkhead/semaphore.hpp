@@ -210,10 +210,13 @@ private:
       auto slot = asio::get_associated_cancellation_slot(handler);
       std::unique_ptr<detail::holder> who;
       if (core_->tracks_holders()) {
-        if constexpr (requires { handler.where(); }) where = handler.where();
+        constexpr bool is_operations = requires { // it is of limited_by
+          { handler.where() } -> std::same_as<const std::source_location&>;
+        };
+        if constexpr (is_operations) where = handler.where();
         const detail::task_id task =
             detail::task_of(asio::get_associated_executor(handler, executor_));
-        who = std::make_unique<detail::holder>(*core_, weight, where, task);
+        who = std::make_unique<detail::holder>(*core_, weight, where, task, is_operations);
       }
       op& waiter = *op::create(handler_type(std::move(handler)), executor_, weight);
       waiter.who = std::move(who);

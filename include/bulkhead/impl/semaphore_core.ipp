@@ -100,7 +100,7 @@ BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, std::unique_ptr<ho
 BULKHEAD_DECL boost::system::result<permit, rejection>
 semaphore_core::try_acquire_locked(std::size_t weight, const std::source_location& where) {
   std::unique_ptr<holder> who;
-  if (settings_.track_holders) who = std::make_unique<holder>(*this, weight, where, 0);
+  if (settings_.track_holders) who = std::make_unique<holder>(*this, weight, where, 0, false);
   error_code ec;
   permit p;
   {
@@ -129,7 +129,7 @@ BULKHEAD_DECL bool semaphore_core::would_deadlock(acquire_op& op) noexcept {
   if (!op.who || op.who->task() == 0 || limit_ == 0) return false;
   std::size_t own = 0;
   for (holder* h = holders_.empty() ? nullptr : &holders_.front(); h; h = holders_.next(*h))
-    if (h->task() == op.who->task()) own += h->weight();
+    if (h->depends_on(op.who->task())) own += h->weight();
   if (own == 0) return false;
   const std::size_t others = own < limit_ ? limit_ - own : 0; // what can become free at most
   if (op.weight > others) return true;
@@ -470,7 +470,7 @@ BULKHEAD_DECL void holder::give_back(std::size_t weight, outcome result) noexcep
 BULKHEAD_DECL void holder::forget(std::size_t weight) noexcept { end().forget(weight); }
 
 BULKHEAD_DECL permit_source& holder::split(std::size_t n) {
-  auto other = std::make_unique<holder>(core_, n, where_, task_);
+  auto other = std::make_unique<holder>(core_, n, where_, task_, operations_);
   core_.split(n);
   std::lock_guard lock(core_.mutex_);
   weight_ -= n;

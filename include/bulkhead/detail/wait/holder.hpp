@@ -28,12 +28,16 @@ class holder final : public permit_source, public list_hook<> {
 public:
   using clock = std::chrono::steady_clock;
 
-  holder(semaphore_core& core, std::size_t weight, const std::source_location& where,
-         task_id task) noexcept
-      : core_(core), weight_(weight), where_(where), task_(task) {}
+  holder(semaphore_core& core, std::size_t weight, const std::source_location& where, task_id task,
+         bool operations) noexcept
+      : core_(core), weight_(weight), where_(where), task_(task), operations_(operations) {}
 
   std::size_t weight() const noexcept { return weight_; }
   task_id task() const noexcept { return task_; }
+
+  /// Whether the units are back only when its task gives them back. Those of limited_by go with the
+  /// operation, which ends also while the task waits.
+  bool depends_on(task_id task) const noexcept { return task_ == task && !operations_; }
 
   permit_user describe(clock::time_point now) const noexcept {
     return {weight_, now - since_, where_, thread_};
@@ -56,6 +60,7 @@ private:
   const std::source_location where_;
   const std::thread::id thread_ = std::this_thread::get_id();
   const task_id task_;
+  const bool operations_; // limited_by has asked for them
 };
 
 } // namespace bulkhead::detail
