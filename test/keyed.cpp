@@ -299,6 +299,43 @@ BOOST_AUTO_TEST_CASE(an_exception_while_a_limiter_is_made_changes_nothing) {
   BOOST_TEST(keys.try_acquire(1).has_value());
 }
 
+namespace {
+
+struct noticed : semaphore {
+  std::function<void()> at_end;
+
+  noticed(asio::io_context& io, std::function<void()> f) : semaphore(io, 1), at_end(std::move(f)) {}
+  noticed(noticed&&) = default;
+  ~noticed() {
+    if (at_end) at_end();
+  }
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(limiters_end_under_no_lock) {
+  asio::io_context io;
+  int made = 0;
+  int ended = 0;
+  std::optional<keyed<int, noticed>> keys;
+  std::optional<keyed<int, noticed>::handle> first;
+  keys.emplace([&](const int& key) {
+    if (made++ == 0) first = (*keys)[key]; // as if another thread had been faster
+    return noticed(io, [&] {
+      (void)keys->size();
+      ++ended;
+    });
+  });
+  permit p = (*keys)[1].try_acquire().value();
+  BOOST_TEST(made == 2);
+  BOOST_TEST(ended == 1);
+  BOOST_TEST((*first)->in_use() == 1u);
+  p.release();
+  first.reset();
+  BOOST_TEST(keys->evict_idle() == 1u);
+  BOOST_TEST(ended == 2);
+}
+
 // --- under load ----------------------------------------------------------------------------------
 
 // Never two permits of one key at once, although limiters are made and evicted all the time.

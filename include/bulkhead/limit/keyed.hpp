@@ -70,7 +70,8 @@ concept evictable_limiter = limiter<L> && std::move_constructible<L> && requires
 ///
 /// Thread safety: shared objects safe, but for destruction. The function that makes limiters is called
 /// under no lock and may be called by several threads at once, for the same key as well: the first
-/// that is done wins. Hash and comparison of keys run under a shard's lock.
+/// that is done wins. What is done with keys, hash and comparison, copies and their end, and idle()
+/// run under a shard's lock; limiters end under none.
 template <class Key, evictable_limiter Limiter = semaphore, class Hash = std::hash<Key>,
           class KeyEqual = std::equal_to<Key>>
 class keyed {
@@ -179,12 +180,13 @@ public:
       std::lock_guard lock(s.mutex);
       if (const auto it = s.entries.find(key); it != s.entries.end()) return handle(it->second);
     }
-    auto made = std::make_shared<entry>(make_(key));
-    std::vector<std::shared_ptr<entry>> evicted; // ends after the lock
+    // Both end after the lock, for the limiters that are not needed end with them.
+    const auto made = std::make_shared<entry>(make_(key));
+    std::vector<std::shared_ptr<entry>> evicted;
     evicted.reserve(looks);
     std::lock_guard lock(s.mutex);
     s.evict_some(evicted);
-    return handle(s.insert(key, std::move(made)));
+    return handle(s.insert(key, made));
   }
 
   /// (*this)[key].try_acquire(weight)
@@ -256,10 +258,10 @@ private:
     map entries;
     std::deque<const Key*> turns; // of the keys in `entries`, to be looked at
 
-    const std::shared_ptr<entry>& insert(const Key& key, std::shared_ptr<entry> made) {
+    const std::shared_ptr<entry>& insert(const Key& key, const std::shared_ptr<entry>& made) {
       turns.push_back(nullptr);
       try {
-        const auto [it, is_new] = entries.try_emplace(key, std::move(made));
+        const auto [it, is_new] = entries.try_emplace(key, made);
         if (is_new)
           turns.back() = &it->first;
         else
