@@ -27,6 +27,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/require.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/system_executor.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -125,7 +126,7 @@ struct slow_executor {
   template <class F>
   void execute(F f) const {
     (*before)();
-    asio::post(inner, std::move(f));
+    asio::require(inner, asio::execution::blocking.never).execute(std::move(f));
     (*after)();
   }
 
