@@ -385,6 +385,36 @@ BOOST_AUTO_TEST_CASE(a_cancellation_between_the_grant_and_the_start_is_not_lost)
   }
 }
 
+// An operation that has begun to start and has not put anything into its slot yet.
+BOOST_AUTO_TEST_CASE(a_cancellation_from_another_thread_during_the_start_is_not_lost) {
+  for (bool waits : {false, true}) {
+    asio::io_context io;
+    semaphore limiter(io, 1);
+    semaphore resource(io, 1);
+    permit locked = take(resource);
+    permit held;
+    if (waits) held = take(limiter);
+    asio::cancellation_signal signal;
+    std::thread canceller;
+    auto initiation = [&](auto handler) {
+      canceller = std::thread([&] { signal.emit(asio::cancellation_type::total); });
+      canceller.join();
+      resource.async_acquire(1, std::move(handler));
+    };
+    std::optional<error_code> result;
+    auto token = limited_by(
+        limiter,
+        asio::bind_cancellation_slot(signal.slot(), [&](error_code ec, permit) { result = ec; }));
+    asio::async_initiate<decltype(token), void(error_code, permit)>(initiation, token);
+    held.release();
+    poll(io);
+    BOOST_REQUIRE(result);
+    BOOST_TEST(*result == aborted);
+    BOOST_TEST(resource.waiting() == 0u);
+    BOOST_TEST(limiter.in_use() == 0u);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_signal_may_come_after_the_end_of_everything) {
   asio::cancellation_signal signal;
   {

@@ -1057,6 +1057,33 @@ BOOST_AUTO_TEST_CASE(a_child_that_waits_for_others_is_left_to_wait) {
   BOOST_TEST(s.idle());
 }
 
+// Children that follow one another are often at one address.
+BOOST_AUTO_TEST_CASE(a_child_is_not_taken_for_one_that_has_ended_and_handed_its_permit_on) {
+  asio::io_context io;
+  semaphore s(io, 1, tracked_options());
+  std::optional<permit> handed_on;
+  std::vector<error_code> results;
+  auto scope = [&](bulkhead::task_group& g) -> asio::awaitable<void> {
+    auto takes_one = [&]() -> asio::awaitable<void> {
+      auto [ec, p] = co_await s.async_acquire(1, asio::as_tuple(asio::use_awaitable));
+      results.push_back(ec);
+      handed_on = std::move(p);
+    };
+    for (int i = 0; i != 10; ++i) {
+      g.spawn(takes_one);
+      while (s.waiting() == 0 && results.size() != std::size_t(i + 1))
+        co_await asio::post(io, asio::use_awaitable);
+      if (i != 0) handed_on.reset();
+      co_await g.async_join(asio::use_awaitable);
+    }
+  };
+  asio::co_spawn(io, bulkhead::async_scope(bulkhead::group_options(), scope, asio::use_awaitable),
+                 [](std::exception_ptr e) { BOOST_TEST(!e); });
+  run(io);
+  BOOST_TEST(results.size() == 10u);
+  for (error_code ec : results) BOOST_TEST(!ec);
+}
+
 BOOST_AUTO_TEST_CASE(tracked_permits_are_conserved_on_several_threads) {
   asio::thread_pool threads(3);
   semaphore s(threads, 3, tracked_options());

@@ -437,6 +437,37 @@ BOOST_AUTO_TEST_CASE(contexts_may_end_in_either_order_while_it_runs) {
   }
 }
 
+// The operation has completed, and nothing of it is outstanding in its context.
+BOOST_AUTO_TEST_CASE(a_signal_does_not_need_the_context_of_an_operation_that_has_completed) {
+  for (bool limited : {false, true}) {
+    asio::io_context handlers;
+    std::optional<asio::io_context> home(std::in_place);
+    std::optional<semaphore> s(std::in_place, *home, 1);
+    semaphore limiter(handlers, 1);
+    permit locked = take(*s);
+    asio::cancellation_signal signal;
+    int calls = 0;
+    auto token = asio::bind_cancellation_slot(
+        signal.slot(), asio::bind_executor(handlers, [&](error_code ec, permit p) {
+          ++calls;
+          BOOST_TEST(!ec);
+          BOOST_TEST(!!p);
+        }));
+    if (limited)
+      s->async_acquire(1, limited_by(limiter, token));
+    else
+      s->async_acquire(1, timeout(std::chrono::hours(1), token));
+    poll(handlers);
+    if (!limited) signal.emit(asio::cancellation_type::terminal); // passes when `handlers` runs
+    locked.release();
+    s.reset();
+    home.reset();
+    if (limited) signal.emit(asio::cancellation_type::terminal);
+    run(handlers);
+    BOOST_TEST(calls == 1);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(an_exception_of_the_initiation_leaves_nothing_behind) {
   asio::io_context io;
   auto start = [&](auto&& token) {

@@ -177,6 +177,7 @@ public:
   template <class Executor>
   void complete_at_once(const Executor& ex, error_code ec, permit p) {
     if (may_start(ec)) return start(std::move(p));
+    p.release();
     Error error{};
     set_error(error, ec);
     auto own = boost::asio::get_associated_executor(*this, ex);
@@ -186,12 +187,14 @@ public:
 private:
   /// A cancellation that came between the grant and the start is not lost.
   bool may_start(error_code& ec) noexcept {
-    if (!ec && cancellation_ && !cancellation_->begin_second(executor_behind(this->initiation)))
+    if (!ec && cancellation_ &&
+        !cancellation_->begin_second(executor_of_coroutine<Args...>(this->initiation)))
       ec = boost::asio::error::operation_aborted;
     return !ec;
   }
 
   void start(permit p) {
+    auto cancellation = cancellation_;
     std::apply(
         [&](Args&... args) {
           std::move(this->initiation)(permitted_handler<Handler>(std::move(handler_), std::move(p),
@@ -199,6 +202,7 @@ private:
                                       std::move(args)...);
         },
         args_);
+    if (cancellation) two_stage_cancellation::second_has_begun(std::move(cancellation));
   }
 
   Handler handler_;

@@ -215,7 +215,8 @@ private:
       std::unique_ptr<detail::holder> who;
       if (core_->tracks_holders()) {
         if constexpr (requires { handler.where(); }) where = handler.where();
-        const void* task = detail::task_of(asio::get_associated_executor(handler, executor_));
+        const detail::task_id task =
+            detail::task_of(asio::get_associated_executor(handler, executor_));
         who = std::make_unique<detail::holder>(*core_, weight, where, task);
       }
       op& waiter = *op::create(handler_type(std::move(handler)), executor_, weight);

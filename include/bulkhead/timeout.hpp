@@ -144,8 +144,8 @@ private:
   template <class Handler, class... Args>
   void begin(Initiation&& initiation, Handler&& handler, Args&&... args) const {
     using handler_type = std::decay_t<Handler>;
-    const gate_ptr<deadline<Clock>> d(
-        new deadline<Clock>(executor_for(initiation, handler), executor_behind(initiation)));
+    const gate_ptr<deadline<Clock>> d(new deadline<Clock>(
+        executor_for(initiation, handler), executor_of_coroutine<Args...>(initiation)));
     d->run_first([&] {
       d->listen(boost::asio::get_associated_cancellation_slot(handler));
       d->start(duration_);

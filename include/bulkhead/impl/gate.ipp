@@ -33,7 +33,7 @@ BULKHEAD_DECL gate::gate(const boost::asio::any_io_executor& inner) : inner_(inn
 
 BULKHEAD_DECL gate::~gate() { discard(); }
 
-BULKHEAD_DECL const void* gate::task() const noexcept { return task_of(inner_); }
+BULKHEAD_DECL task_id gate::task() const noexcept { return task_of(inner_); }
 
 BULKHEAD_DECL bool gate::running_in_this_thread() const noexcept {
   for (const frame* f = innermost(); f; f = f->outer)

@@ -33,6 +33,14 @@ BULKHEAD_DECL void child::run_start() noexcept {
     lost();
 }
 
+BULKHEAD_DECL task_id child::task() const noexcept {
+  static constinit std::atomic<task_id> last{0};
+  task_id id = id_.load(std::memory_order_relaxed);
+  if (id != 0) return id;
+  const task_id fresh = last.fetch_add(1, std::memory_order_relaxed) + 1;
+  return id_.compare_exchange_strong(id, fresh, std::memory_order_relaxed) ? fresh : id;
+}
+
 template <class F>
 class child::step {
 public:

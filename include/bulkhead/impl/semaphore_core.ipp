@@ -100,7 +100,7 @@ BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, std::unique_ptr<ho
 BULKHEAD_DECL boost::system::result<permit, rejection>
 semaphore_core::try_acquire_locked(std::size_t weight, const std::source_location& where) {
   std::unique_ptr<holder> who;
-  if (settings_.track_holders) who = std::make_unique<holder>(*this, weight, where, nullptr);
+  if (settings_.track_holders) who = std::make_unique<holder>(*this, weight, where, 0);
   error_code ec;
   permit p;
   {
@@ -126,7 +126,7 @@ BULKHEAD_DECL bool semaphore_core::acquire_now_locked(std::size_t weight, error_
 /// Under the lock: whether `op` would wait for units that its own task holds, or behind somebody who
 /// does. While it waits, those do not come back.
 BULKHEAD_DECL bool semaphore_core::would_deadlock(acquire_op& op) noexcept {
-  if (!op.who || !op.who->task() || limit_ == 0) return false;
+  if (!op.who || op.who->task() == 0 || limit_ == 0) return false;
   std::size_t own = 0;
   for (holder* h = holders_.empty() ? nullptr : &holders_.front(); h; h = holders_.next(*h))
     if (h->task() == op.who->task()) own += h->weight();

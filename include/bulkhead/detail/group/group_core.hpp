@@ -66,7 +66,7 @@ public:
   /// The work was destroyed, not completed: its context is going.
   void lost() noexcept;
 
-  const void* task() const noexcept final { return this; }
+  task_id task() const noexcept final;
 
   gate_executor get_executor() noexcept { return gate_executor(*this); }
   boost::asio::cancellation_slot slot() noexcept { return signal_.slot(); }
@@ -94,8 +94,9 @@ private:
   spawn_op* waiting_ = nullptr;
   boost::asio::cancellation_type undelivered_ = boost::asio::cancellation_type::none;
   bool is_body_ = false;
-  bool starting_ = false; // start() is on the stack
-  bool lost_ = false;     // meanwhile
+  bool starting_ = false;              // start() is on the stack
+  bool lost_ = false;                  // meanwhile
+  mutable std::atomic<task_id> id_{0}; // since somebody asked for it
 };
 
 /// What runs a group from its beginning to its end, where there is such: a scope, a map.

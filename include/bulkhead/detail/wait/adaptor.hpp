@@ -13,6 +13,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel_error.hpp>
 
@@ -114,10 +115,23 @@ struct adapted_initiation<Initiation> {
   executor_type get_executor() const noexcept { return initiation.get_executor(); }
 };
 
-/// That executor, or an empty one.
-template <class Initiation>
-boost::asio::any_io_executor executor_behind([[maybe_unused]] const Initiation& i) {
-  if constexpr (names_executor<Initiation>) {
+template <class T>
+inline constexpr bool is_awaitable = false;
+template <class T, class Executor>
+inline constexpr bool is_awaitable<boost::asio::awaitable<T, Executor>> = true;
+
+/// Whether an operation with such arguments starts a coroutine, as Asio's co_spawn does.
+template <class... Args>
+inline constexpr bool starts_coroutine = false;
+template <class F>
+requires(std::is_invocable_v<std::decay_t<F>&>) inline constexpr bool starts_coroutine<F> =
+    is_awaitable<std::invoke_result_t<std::decay_t<F>&>>;
+
+/// The executor of the coroutine that an operation with such arguments starts; empty, if it starts
+/// none. Of the executor of any other operation it is not known how long it lives.
+template <class... Args, class Initiation>
+boost::asio::any_io_executor executor_of_coroutine([[maybe_unused]] const Initiation& i) {
+  if constexpr (starts_coroutine<Args...> && names_executor<Initiation>) {
     if constexpr (std::is_convertible_v<typename Initiation::executor_type,
                                         boost::asio::any_io_executor>)
       return i.get_executor();

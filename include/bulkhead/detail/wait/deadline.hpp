@@ -48,9 +48,10 @@ class deadline final : public gate {
                                                   boost::asio::any_io_executor>;
 
 public:
-  /// All passes on `ex`; `operations` is the executor of the operation itself, or empty.
-  deadline(const boost::asio::any_io_executor& ex, boost::asio::any_io_executor operations)
-      : gate(ex), operations_(std::move(operations)) {}
+  /// All passes on `ex`; `coroutine` is the executor of the coroutine that the operation starts, or
+  /// empty.
+  deadline(const boost::asio::any_io_executor& ex, boost::asio::any_io_executor coroutine)
+      : gate(ex), coroutine_(std::move(coroutine)) {}
 
   boost::asio::cancellation_slot slot() noexcept { return signal_.slot(); }
 
@@ -134,14 +135,16 @@ private:
     emit(type);
   }
 
-  /// What is in the slot may pass the signal on to the operation's executor, as a pointer to itself:
-  /// Asio's co_spawn does that in 1.81. So this lives until that executor has had a turn.
+  /// Asio's co_spawn (1.81) puts something into the slot that passes the signal on to the executor of
+  /// the coroutine, as a pointer to itself. So this lives until that executor has had a turn. With
+  /// other operations nobody may use it: they may have completed, and its context be gone, while the
+  /// signal waited for its turn here.
   void emit(boost::asio::cancellation_type type) {
     signal_.emit(type);
-    if (operations_) boost::asio::post(operations_, [self = gate_ptr<deadline>(this)] {});
+    if (coroutine_) boost::asio::post(coroutine_, [self = gate_ptr<deadline>(this)] {});
   }
 
-  const boost::asio::any_io_executor operations_;
+  const boost::asio::any_io_executor coroutine_;
   boost::asio::cancellation_signal signal_;
   std::optional<timer> timer_;
   std::shared_ptr<line> line_;

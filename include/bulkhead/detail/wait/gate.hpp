@@ -23,6 +23,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -32,6 +33,9 @@
 namespace bulkhead::detail {
 
 class gate;
+
+/// Names a task for ever, for its address may soon be that of another one. 0: not known.
+using task_id = std::uint64_t;
 
 /// Keeps a gate alive.
 template <class Gate>
@@ -110,8 +114,8 @@ public:
     std::forward<F>(f)();
   }
 
-  /// Names the task that all of this is part of, or null.
-  virtual const void* task() const noexcept;
+  /// The task that all of this is part of.
+  virtual task_id task() const noexcept;
 
   void work_started();
   void work_finished() noexcept;
@@ -218,7 +222,7 @@ public:
   }
 
   const boost::asio::any_io_executor& inner() const noexcept { return gate_->inner(); }
-  const void* task() const noexcept { return gate_->task(); }
+  task_id task() const noexcept { return gate_->task(); }
   bool running_in_this_thread() const noexcept { return gate_->running_in_this_thread(); }
 
   template <class F>
@@ -264,16 +268,16 @@ private:
   bool tracked_ = false;
 };
 
-/// Names the task whose functions an executor runs, if that is known: the child of a group.
+/// The task whose functions an executor runs, if that is known: the child of a group.
 template <class Executor>
-const void* task_of([[maybe_unused]] const Executor& ex) noexcept {
+task_id task_of([[maybe_unused]] const Executor& ex) noexcept {
   if constexpr (std::is_same_v<Executor, gate_executor>) {
     return ex.task();
   } else if constexpr (std::is_same_v<Executor, boost::asio::any_io_executor>) {
     const auto* g = ex.template target<gate_executor>();
-    return g ? g->task() : nullptr;
+    return g ? g->task() : 0;
   } else {
-    return nullptr;
+    return 0;
   }
 }
 

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_HOLDER_HPP
 #define BULKHEAD_DETAIL_WAIT_HOLDER_HPP
 
+#include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/permit.hpp>
 #include <bulkhead/stats.hpp>
@@ -28,11 +29,11 @@ public:
   using clock = std::chrono::steady_clock;
 
   holder(semaphore_core& core, std::size_t weight, const std::source_location& where,
-         const void* task) noexcept
+         task_id task) noexcept
       : core_(core), weight_(weight), where_(where), task_(task) {}
 
   std::size_t weight() const noexcept { return weight_; }
-  const void* task() const noexcept { return task_; }
+  task_id task() const noexcept { return task_; }
 
   permit_user describe(clock::time_point now) const noexcept {
     return {weight_, now - since_, where_, thread_};
@@ -54,7 +55,7 @@ private:
   clock::time_point since_ = clock::now();
   const std::source_location where_;
   const std::thread::id thread_ = std::this_thread::get_id();
-  const void* const task_; // null: not known
+  const task_id task_;
 };
 
 } // namespace bulkhead::detail

@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace bulkhead::detail {
@@ -26,8 +27,13 @@ namespace bulkhead::detail {
 /// wait was over, but its handler had not run yet, keeps the second stage from beginning. Both sides
 /// store first and look then, sequentially consistent, so that at least one of them sees the other.
 ///
-/// What is in the second slot may pass a signal on to the operation's executor, as a pointer to
-/// itself: Asio's co_spawn does that in 1.81. So this lives until that executor has had a turn.
+/// While the second stage is being started, the operation puts something into its slot, which nobody
+/// else may look at then. A signal that comes meanwhile is delivered by whoever starts it.
+///
+/// Asio's co_spawn (1.81) puts something into the second slot that passes a signal on to the executor
+/// of the coroutine, as a pointer to itself. So this lives until that executor has had a turn. With
+/// other operations nobody may use it: when the signal comes, they may have completed, and its context
+/// be gone.
 class two_stage_cancellation {
 public:
   /// Listens to `slot`, if that is connected. Null, if it is not.
@@ -44,28 +50,53 @@ public:
   boost::asio::cancellation_slot first() noexcept { return first_.slot(); }
   boost::asio::cancellation_slot second() noexcept { return second_.slot(); }
 
-  /// False if there was a signal before.
-  bool begin_second(const boost::asio::any_io_executor& ex) noexcept {
-    executor_ = ex;
-    in_second_.store(true, std::memory_order_seq_cst);
-    return !signalled_.load(std::memory_order_seq_cst);
+  /// False if there was a signal before. `coroutine` is the executor of the one that the second stage
+  /// starts, or empty.
+  bool begin_second(const boost::asio::any_io_executor& coroutine) noexcept {
+    coroutine_ = coroutine;
+    stage_.store(stage::starts, std::memory_order_seq_cst);
+    return pending_.load(std::memory_order_seq_cst) == none;
+  }
+
+  /// The second stage has been started, and may be over already.
+  static void second_has_begun(std::shared_ptr<two_stage_cancellation> self) {
+    self->stage_.store(stage::second, std::memory_order_seq_cst);
+    deliver(std::move(self));
   }
 
 private:
+  enum class stage { first, starts, second };
+  using types = std::underlying_type_t<boost::asio::cancellation_type>;
+
+  static constexpr types none = 0;
+
   static void emit(std::shared_ptr<two_stage_cancellation> self,
                    boost::asio::cancellation_type type) {
     if (type == boost::asio::cancellation_type::none) return;
-    self->signalled_.store(true, std::memory_order_seq_cst);
-    if (!self->in_second_.load(std::memory_order_seq_cst)) return self->first_.emit(type);
-    self->second_.emit(type);
-    if (const auto ex = self->executor_) boost::asio::post(ex, [s = std::move(self)] {});
+    self->pending_.fetch_or(static_cast<types>(type), std::memory_order_seq_cst);
+    switch (self->stage_.load(std::memory_order_seq_cst)) {
+    case stage::first:
+      return self->first_.emit(type);
+    case stage::starts:
+      return;
+    case stage::second:
+      return deliver(std::move(self));
+    }
   }
 
-  std::atomic<bool> signalled_{false};
-  std::atomic<bool> in_second_{false};
+  /// To the second stage, unless somebody else does.
+  static void deliver(std::shared_ptr<two_stage_cancellation> self) {
+    const types t = self->pending_.exchange(none, std::memory_order_seq_cst);
+    if (t == none) return;
+    self->second_.emit(static_cast<boost::asio::cancellation_type>(t));
+    if (const auto ex = self->coroutine_) boost::asio::post(ex, [s = std::move(self)] {});
+  }
+
+  std::atomic<types> pending_{none};
+  std::atomic<stage> stage_{stage::first};
   boost::asio::cancellation_signal first_;
   boost::asio::cancellation_signal second_;
-  boost::asio::any_io_executor executor_;
+  boost::asio::any_io_executor coroutine_;
 };
 
 } // namespace bulkhead::detail
