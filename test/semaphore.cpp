@@ -29,6 +29,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/require.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/system_executor.hpp>
@@ -128,7 +129,7 @@ struct slow_executor {
   template <class F>
   void execute(F f) const {
     (*before)();
-    asio::post(inner, std::move(f));
+    asio::require(inner, asio::execution::blocking.never).execute(std::move(f));
     (*after)();
   }
 

@@ -9,6 +9,7 @@
 #define BULKHEAD_LIMITED_BY_HPP
 
 #include <bulkhead/detail/wait/adaptor.hpp>
+#include <bulkhead/detail/wait/handler_wrapper.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/two_stage_cancellation.hpp>
 #include <bulkhead/error.hpp>
@@ -16,7 +17,6 @@
 #include <bulkhead/permit.hpp>
 
 #include <boost/asio/associated_cancellation_slot.hpp>
-#include <boost/asio/associator.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/error.hpp>
@@ -99,6 +99,7 @@ namespace detail {
 template <class Handler>
 class permitted_handler {
 public:
+  using wrapped_handler = Handler;
   using cancellation_slot_type = boost::asio::cancellation_slot;
 
   permitted_handler(Handler&& handler, permit&& p, std::shared_ptr<two_stage_cancellation>&& c)
@@ -145,6 +146,7 @@ class permit_waiter<Handler, Initiation, void(Error, Results...), Args...>
   using base = adapted_initiation<Initiation>;
 
 public:
+  using wrapped_handler = Handler;
   using cancellation_slot_type = boost::asio::cancellation_slot;
 
   template <class I, class... A>
@@ -267,36 +269,6 @@ private:
 
 } // namespace detail
 } // namespace bulkhead
-
-template <template <class, class> class Associator, class Handler, class Candidate>
-struct boost::asio::associator<Associator, bulkhead::detail::permitted_handler<Handler>, Candidate>
-    : Associator<Handler, Candidate> {
-  using handler = bulkhead::detail::permitted_handler<Handler>;
-
-  static typename Associator<Handler, Candidate>::type get(const handler& h) noexcept {
-    return Associator<Handler, Candidate>::get(h.handler());
-  }
-
-  static decltype(auto) get(const handler& h, const Candidate& c) noexcept {
-    return Associator<Handler, Candidate>::get(h.handler(), c);
-  }
-};
-
-template <template <class, class> class Associator, class Handler, class Initiation, class Refusal,
-          class... Args, class Candidate>
-struct boost::asio::associator<
-    Associator, bulkhead::detail::permit_waiter<Handler, Initiation, Refusal, Args...>, Candidate>
-    : Associator<Handler, Candidate> {
-  using waiter = bulkhead::detail::permit_waiter<Handler, Initiation, Refusal, Args...>;
-
-  static typename Associator<Handler, Candidate>::type get(const waiter& w) noexcept {
-    return Associator<Handler, Candidate>::get(w.handler());
-  }
-
-  static decltype(auto) get(const waiter& w, const Candidate& c) noexcept {
-    return Associator<Handler, Candidate>::get(w.handler(), c);
-  }
-};
 
 /// Its own executor, else that of the I/O object, and only then what the limiter offers.
 template <class Handler, bulkhead::detail::names_executor Initiation, class Refusal, class... Args,

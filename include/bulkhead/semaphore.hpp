@@ -126,6 +126,7 @@ public:
   /// Executor              the handler's, else get_executor(); never from within this call. A
   ///                       coroutine that awaits this with `use_awaitable`, or as_tuple of it, goes
   ///                       on at once, without passing through its executor, if it need not wait
+  ///                       and nobody waits when this is called
   /// Cancellation          terminal, partial, total: leaves the queue. A permit that was granted
   ///                       already is delivered, never also reported as aborted
   /// Errors                exceeds_limit   weight > limit() > 0, at once or by a later resize()
@@ -140,7 +141,10 @@ public:
   auto async_acquire(std::size_t weight, Token&& token = Token(),
                      const std::source_location& where = std::source_location::current()) {
     if constexpr (detail::awaits<std::decay_t<Token>>)
-      return acquire_in_coroutine(*this, weight, std::decay_t<Token>(std::as_const(token)), where);
+      return core_->is_crowded()
+                 ? wait_in_coroutine(weight, std::decay_t<Token>(std::as_const(token)), where)
+                 : acquire_in_coroutine(*this, weight, std::decay_t<Token>(std::as_const(token)),
+                                        where);
     else
       return asio::async_initiate<Token, void(error_code, permit)>(
           initiate_acquire<std::shared_ptr<detail::semaphore_core>>(executor_, core_), token,
@@ -231,7 +235,8 @@ private:
   };
 
   /// An operation's awaitable passes through the executor even if the result is there at once. So
-  /// that is looked for before there is an operation.
+  /// that is looked for before there is an operation; unless somebody waits already, for it takes a
+  /// second coroutine.
   template <class Token, class Awaitable = detail::awaitable_of<Token, permit>>
   static Awaitable acquire_in_coroutine(basic_semaphore& self, std::size_t weight, Token token,
                                         std::source_location where) {
@@ -239,9 +244,13 @@ private:
     permit p;
     if (self.core_->acquire_now(weight, ec, p))
       co_return detail::result_of_wait<Token>(ec, std::move(p));
-    co_return co_await asio::async_initiate<Token, void(error_code, permit)>(
-        initiate_acquire<detail::semaphore_core*>(self.executor_, self.core_.get()), token, weight,
-        where);
+    co_return co_await self.wait_in_coroutine(weight, std::move(token), where);
+  }
+
+  template <class Token>
+  auto wait_in_coroutine(std::size_t weight, Token token, const std::source_location& where) {
+    return asio::async_initiate<Token, void(error_code, permit)>(
+        initiate_acquire<detail::semaphore_core*>(executor_, core_.get()), token, weight, where);
   }
 
   void abandon() noexcept {

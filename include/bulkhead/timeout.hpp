@@ -11,19 +11,15 @@
 #include <bulkhead/detail/wait/adaptor.hpp>
 #include <bulkhead/detail/wait/deadline.hpp>
 #include <bulkhead/detail/wait/gate.hpp>
+#include <bulkhead/detail/wait/handler_wrapper.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
-#include <boost/asio/associator.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/version.hpp>
-#if BOOST_ASIO_VERSION >= 102800
-#include <boost/asio/associated_immediate_executor.hpp>
-#endif
 
 #include <chrono>
 #include <type_traits>
@@ -84,6 +80,7 @@ namespace detail {
 template <class Clock, class Handler>
 class timed_handler {
 public:
+  using wrapped_handler = Handler;
   using executor_type = gate_executor;
   using cancellation_slot_type = boost::asio::cancellation_slot;
 
@@ -171,20 +168,6 @@ private:
 
 } // namespace detail
 } // namespace bulkhead
-
-template <template <class, class> class Associator, class Clock, class Handler, class Candidate>
-struct boost::asio::associator<Associator, bulkhead::detail::timed_handler<Clock, Handler>,
-                               Candidate> : Associator<Handler, Candidate> {
-  using handler = bulkhead::detail::timed_handler<Clock, Handler>;
-
-  static typename Associator<Handler, Candidate>::type get(const handler& h) noexcept {
-    return Associator<Handler, Candidate>::get(h.handler());
-  }
-
-  static decltype(auto) get(const handler& h, const Candidate& c) noexcept {
-    return Associator<Handler, Candidate>::get(h.handler(), c);
-  }
-};
 
 template <class Clock, class Token, class... Signatures>
 struct boost::asio::async_result<bulkhead::timeout_t<Clock, Token>, Signatures...> {

@@ -38,7 +38,7 @@ BULKHEAD_DECL void semaphore_core::shut_units() noexcept {
   const free_units::numbers n = units_.shut();
   in_use_ = limit_ - n.free;
   permits_ = n.permits;
-  granted_ += n.granted;
+  granted_at_once_ += n.granted;
 }
 
 /// Under the lock: if nobody waits, and nothing else has to be decided here.
@@ -87,7 +87,7 @@ BULKHEAD_DECL bool semaphore_core::decide(std::size_t weight, std::unique_ptr<ho
   if (!ec && may_proceed(weight)) {
     in_use_ += weight;
     ++permits_;
-    ++granted_;
+    ++granted_at_once_;
     p = permit(source_for(who), weight);
     return true;
   }
@@ -160,10 +160,8 @@ BULKHEAD_DECL bool semaphore_core::enqueue(acquire_op& op, error_code& ec, permi
     keys_.erase(op.key);
     return true;
   }
-  if (settings_.timed_waits != 0 && untimed_-- == 0) {
-    op.since = acquire_op::clock::now();
-    untimed_ = settings_.timed_waits - 1;
-  }
+  const std::size_t n = settings_.timed_waits;
+  if (n != 0 && (waited_ + waiters_.size()) % n == 0) op.since = acquire_op::clock::now();
   waiters_.push_back(op);
   return false;
 }
@@ -181,7 +179,6 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
     leave_queue(op);
     in_use_ += op.weight;
     ++permits_;
-    ++granted_;
     ++waited_;
     op.source = &source_for(op.who);
     granted.push_back(op);
@@ -408,7 +405,7 @@ BULKHEAD_DECL semaphore_stats semaphore_core::stats() const noexcept {
     s.limit = limit_;
     s.in_use = shut ? in_use_ : limit_ - n.free;
     s.waiting = waiters_.size();
-    s.granted = granted_ + (shut ? 0 : n.granted);
+    s.granted = granted_at_once_ + (shut ? 0 : n.granted) + waited_;
     s.waited = waited_;
     s.rejected = rejected_;
     s.cancelled = cancelled_;

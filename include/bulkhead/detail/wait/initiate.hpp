@@ -8,7 +8,8 @@
 #ifndef BULKHEAD_DETAIL_WAIT_INITIATE_HPP
 #define BULKHEAD_DETAIL_WAIT_INITIATE_HPP
 
-#include <boost/asio/associator.hpp>
+#include <bulkhead/detail/wait/handler_wrapper.hpp>
+
 #include <boost/asio/async_result.hpp>
 
 #include <exception>
@@ -57,6 +58,8 @@ struct attempt<T> {
 template <class Handler, class... T>
 class attempt_handler {
 public:
+  using wrapped_handler = Handler;
+
   explicit attempt_handler(Handler&& handler) : handler_(std::move(handler)) {}
 
   const Handler& handler() const noexcept { return handler_; }
@@ -107,19 +110,5 @@ decltype(auto) initiate(Initiation&& initiation, Token& token, Args&&... args) {
 }
 
 } // namespace bulkhead::detail
-
-template <template <class, class> class Associator, class Handler, class... T, class Candidate>
-struct boost::asio::associator<Associator, bulkhead::detail::attempt_handler<Handler, T...>,
-                               Candidate> : Associator<Handler, Candidate> {
-  using attempt = bulkhead::detail::attempt_handler<Handler, T...>;
-
-  static typename Associator<Handler, Candidate>::type get(const attempt& h) noexcept {
-    return Associator<Handler, Candidate>::get(h.handler());
-  }
-
-  static decltype(auto) get(const attempt& h, const Candidate& c) noexcept {
-    return Associator<Handler, Candidate>::get(h.handler(), c);
-  }
-};
 
 #endif

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_OPERATION_HPP
 #define BULKHEAD_DETAIL_WAIT_OPERATION_HPP
 
+#include <bulkhead/detail/wait/handler_wrapper.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
 
 #include <boost/asio/associated_allocator.hpp>
@@ -93,9 +94,9 @@ auto operation_allocator(const Handler& handler) noexcept {
         typename traits::template rebind_alloc<T>(boost::asio::get_associated_allocator(handler));
 }
 
-/// A handler with its arguments. It carries the handler's allocator, and its executor only if
-/// `Forward` says so: posted straight to that executor it needs no second hop.
-template <bool Forward, class Handler, class... Args>
+/// A handler with its arguments, to be posted straight to its executor: it carries the handler's
+/// allocator, but not its executor, so that it needs no second hop.
+template <class Handler, class... Args>
 class bound_handler {
 public:
   using allocator_type = boost::asio::associated_allocator_t<Handler>;
@@ -116,6 +117,16 @@ private:
   std::tuple<Args...> args_;
 };
 
+#if BOOST_ASIO_VERSION >= 102800
+/// One that has to find its executor itself.
+template <class Handler, class... Args>
+class wandering_handler : public bound_handler<Handler, Args...> {
+public:
+  using wrapped_handler = Handler;
+  using bound_handler<Handler, Args...>::bound_handler;
+};
+#endif
+
 /// Completes a handler whose operation never had to wait, but not inside the initiating function
 /// unless an associated immediate executor allows it. A handler of our own, which goes on with another
 /// operation, may see to that itself.
@@ -127,11 +138,11 @@ void complete_immediately(Handler handler, const Executor& ex, Args... args) {
     auto handler_ex = boost::asio::get_associated_executor(handler, ex);
 #if BOOST_ASIO_VERSION >= 102800
     auto immediate_ex = boost::asio::get_associated_immediate_executor(handler, handler_ex);
-    boost::asio::dispatch(immediate_ex, bound_handler<true, Handler, Args...>(std::move(handler),
-                                                                              std::move(args)...));
+    boost::asio::dispatch(
+        immediate_ex, wandering_handler<Handler, Args...>(std::move(handler), std::move(args)...));
 #else
-    boost::asio::post(
-        handler_ex, bound_handler<false, Handler, Args...>(std::move(handler), std::move(args)...));
+    boost::asio::post(handler_ex,
+                      bound_handler<Handler, Args...>(std::move(handler), std::move(args)...));
 #endif
   }
 }
@@ -330,19 +341,5 @@ void install_canceller(Slot slot, const std::weak_ptr<Engine>& engine, wait_key 
 }
 
 } // namespace bulkhead::detail
-
-template <template <class, class> class Associator, class Handler, class... Args, class Candidate>
-struct boost::asio::associator<Associator, bulkhead::detail::bound_handler<true, Handler, Args...>,
-                               Candidate> : Associator<Handler, Candidate> {
-  using bound = bulkhead::detail::bound_handler<true, Handler, Args...>;
-
-  static typename Associator<Handler, Candidate>::type get(const bound& b) noexcept {
-    return Associator<Handler, Candidate>::get(b.handler());
-  }
-
-  static decltype(auto) get(const bound& b, const Candidate& c) noexcept {
-    return Associator<Handler, Candidate>::get(b.handler(), c);
-  }
-};
 
 #endif

@@ -171,10 +171,10 @@ public:
   }
 
 private:
-  static constexpr std::size_t owned = 1;
-  static constexpr std::size_t one_departure = 2;
+  static constexpr std::uint32_t owned = 1;
+  static constexpr std::uint32_t one_departure = 2; // of a thread
 
-  std::atomic<std::size_t> word_{owned};
+  std::atomic<std::uint32_t> word_{owned};
 };
 
 /// A histogram that threads may add to and read at once.
@@ -238,6 +238,9 @@ public:
     return try_acquire_locked(weight, where);
   }
 
+  /// Whether somebody waits, as far as one knows.
+  bool is_crowded() const noexcept { return units_.is_crowded(); }
+
   /// Then each operation has to say who asks.
   bool tracks_holders() const noexcept { return settings_.track_holders; }
 
@@ -285,7 +288,7 @@ public:
 private:
   friend class holder;
   using queue = intrusive_list<acquire_op>;
-  enum class state { open, closed, abandoned, shut_down };
+  enum class state : std::uint8_t { open, closed, abandoned, shut_down };
 
   /// The lock, with `units_` shut.
   class locked {
@@ -333,7 +336,10 @@ private:
   template <class List, class Describe>
   std::vector<permit_user> describe(List& list, Describe f) const;
 
+  // Three lines of memory: what those change who need not wait; what a wait changes; the rest.
+
   alignas(64) free_units units_;
+
   alignas(64) mutable spin_lock mutex_;
   bool ownerless_ = false; // the semaphore is gone
   state state_ = state::open;
@@ -341,17 +347,17 @@ private:
   std::size_t limit_;
   std::size_t in_use_ = 0;  // while units_ is shut
   std::size_t permits_ = 0; // likewise
-  std::size_t forgotten_ = 0;
-  std::uint64_t granted_ = 0; // but for those in units_
   std::uint64_t waited_ = 0;
+  mutable queue waiters_;
+
+  alignas(64) const settings settings_;
+  boost::asio::execution_context* context_ = nullptr;
+  std::size_t forgotten_ = 0;
+  std::uint64_t granted_at_once_ = 0; // but for those in units_
   std::uint64_t rejected_ = 0;
   std::uint64_t cancelled_ = 0;
-  std::size_t untimed_ = 0; // waits before the next that is timed
-  mutable queue waiters_;
   mutable intrusive_list<holder> holders_;
-  const settings settings_;
   key_table<acquire_op> keys_;
-  boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
   shared_histogram wait_time_;
   std::shared_ptr<semaphore_core> self_; // as long as it has users
