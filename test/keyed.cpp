@@ -275,13 +275,16 @@ BOOST_AUTO_TEST_CASE(destruction_aborts_the_waiters_and_leaves_permits_alone) {
   held.release();
 }
 
-BOOST_AUTO_TEST_CASE(no_shards_are_an_error_that_names_the_field) {
+BOOST_AUTO_TEST_CASE(wrong_numbers_of_shards_are_an_error_that_names_the_field) {
   asio::io_context io;
-  try {
-    limits keys([&](const int&) { return semaphore(io, 1); }, {.shards = 0});
-    BOOST_TEST(false);
-  } catch (const std::invalid_argument& e) {
-    BOOST_TEST(e.what() == std::string("keyed_options::shards must be at least 1 (got 0)"));
+  for (std::size_t n : {std::size_t(0), std::size_t(65537), bulkhead::unbounded}) {
+    try {
+      limits keys([&](const int&) { return semaphore(io, 1); }, {.shards = n});
+      BOOST_TEST(false);
+    } catch (const std::invalid_argument& e) {
+      BOOST_TEST(e.what() == "keyed_options::shards must be at least 1 and at most 65536 (got " +
+                                 std::to_string(n) + ")");
+    }
   }
 }
 

@@ -47,7 +47,9 @@ struct semaphore_options {
 
   /// For debugging: the semaphore knows who holds and who waits, see holders() and waiters(), and
   /// refuses with `would_deadlock` what a child of a task_group would wait for in vain because it holds
-  /// too much itself. Costs a lock and an allocation per permit; nothing if it is off.
+  /// too much itself. That takes the child that acquires for the one that holds: not for programs in
+  /// which permits are handed on while their first holder waits for more. Costs a lock and an
+  /// allocation per permit; nothing if it is off.
   bool track_holders = false;
 };
 

@@ -467,7 +467,7 @@ BULKHEAD_DECL void holder::give_back(std::size_t weight, outcome result) noexcep
 BULKHEAD_DECL void holder::forget(std::size_t weight) noexcept { end().forget(weight); }
 
 BULKHEAD_DECL permit_source& holder::split(std::size_t n) {
-  auto other = std::make_unique<holder>(core_, n, where_, task_, operations_);
+  auto other = std::make_unique<holder>(*this, n);
   core_.split(n);
   std::lock_guard lock(core_.mutex_);
   weight_ -= n;

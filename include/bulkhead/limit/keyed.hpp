@@ -39,7 +39,8 @@
 namespace bulkhead {
 
 struct keyed_options {
-  /// Locks among which the keys are divided; a power of two is used, not less than this.
+  /// Locks among which the keys are divided, from 1 to 65536; a power of two is used, not less than
+  /// this.
   std::size_t shards = 16;
 };
 
@@ -156,7 +157,7 @@ public:
 
   /// `make(key)` returns the limiter for a key.
   ///
-  /// Errors: std::invalid_argument if options.shards is 0.
+  /// Errors: std::invalid_argument if options.shards is 0 or above 65536.
   template <class F>
   requires std::is_invocable_r_v<Limiter, F&, const Key&>
   explicit keyed(F make, keyed_options options = {})
@@ -250,6 +251,7 @@ public:
 
 private:
   static constexpr std::size_t looks = 4;
+  static constexpr std::size_t most_shards = 65536;
 
   struct shard {
     using map = std::unordered_map<Key, std::shared_ptr<entry>, Hash, KeyEqual>;
@@ -293,8 +295,10 @@ private:
   };
 
   static keyed_options checked(keyed_options o) {
-    if (o.shards == 0)
-      throw std::invalid_argument("keyed_options::shards must be at least 1 (got 0)");
+    if (o.shards == 0 || o.shards > most_shards)
+      throw std::invalid_argument("keyed_options::shards must be at least 1 and at most " +
+                                  std::to_string(most_shards) + " (got " +
+                                  std::to_string(o.shards) + ")");
     o.shards = std::bit_ceil(o.shards);
     return o;
   }

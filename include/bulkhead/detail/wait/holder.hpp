@@ -13,6 +13,7 @@
 #include <bulkhead/permit.hpp>
 #include <bulkhead/stats.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <source_location>
@@ -32,6 +33,11 @@ public:
          bool operations) noexcept
       : core_(core), weight_(weight), where_(where), task_(task), operations_(operations) {}
 
+  /// For a part of the units of `whole`.
+  holder(const holder& whole, std::size_t weight) noexcept
+      : core_(whole.core_), weight_(weight), since_(whole.since_), where_(whole.where_),
+        thread_(whole.thread_), task_(whole.task_), operations_(whole.operations_) {}
+
   std::size_t weight() const noexcept { return weight_; }
   task_id task() const noexcept { return task_; }
 
@@ -40,7 +46,7 @@ public:
   bool depends_on(task_id task) const noexcept { return task_ == task && !operations_; }
 
   permit_user describe(clock::time_point now) const noexcept {
-    return {weight_, now - since_, where_, thread_};
+    return {weight_, (std::max)(now - since_, clock::duration(0)), where_, thread_};
   }
 
   void has_been_granted() noexcept { since_ = clock::now(); }
