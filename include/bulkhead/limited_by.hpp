@@ -75,6 +75,10 @@ public:
 ///                       is not started then, also if the permit was being granted just now, and
 ///                       completes with operation_aborted. Afterwards: as the operation's
 /// Errors                those of the operation, and those of the limiter's async_acquire
+/// Exception safety      what the operation's initiation throws leaves the initiating function, with
+///                       the permit back; after a wait it arrives where the handler would run
+/// Thread safety         that of the operation and of the limiter; a token is safe to copy and to use
+///                       again, shared objects are safe for const access
 /// Memory                what async_acquire needs. A connected cancellation slot costs one allocation
 ///                       more, which is not the handler's: the slot may outlive the handler
 template <class Limiter, class Token>

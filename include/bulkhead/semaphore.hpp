@@ -41,8 +41,8 @@ struct semaphore_options {
   /// For statistics.
   std::string name{};
 
-  /// One wait in so many is timed, beginning with the first; 1: each, 0: none. To read the clock twice
-  /// would cost a wait a fifth of what it takes.
+  /// One wait in so many is timed, beginning with the first; 1: each, 0: none. A wait that is timed
+  /// reads the clock twice.
   std::size_t timed_waits = 16;
 
   /// For debugging: the semaphore knows who holds and who waits, see holders() and waiters(), and
@@ -163,7 +163,7 @@ public:
 
   /// Gives back `n` units of permits that were forgotten with permit::forget().
   ///
-  /// Errors: std::invalid_argument if fewer are; nothing has changed then.
+  /// Errors: std::invalid_argument if fewer are; nothing has changed then. What it grants is posted.
   void release(std::size_t n) { core_->release(n); }
 
   /// Changes the limit. Below in_use() nothing is taken back, and nothing granted until it fits;

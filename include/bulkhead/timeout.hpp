@@ -64,6 +64,8 @@ public:
 ///                       handler's
 /// Cancellation          as the operation's
 /// Errors                deadline_exceeded, and those of the operation
+/// Thread safety         that of the operation; a token is safe to copy and to use again, shared
+///                       objects are safe for const access
 /// Memory                one allocation for the deadline, what Asio needs for a timer, and one more if a
 ///                       cancellation slot is connected; none of it is the handler's
 ///

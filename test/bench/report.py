@@ -61,8 +61,8 @@ class Results:
         return statistics.median(values) if values else None
 
     def typical(self, label, contender, figure):
-        """The median over the rounds; of a 99th percentile the least. In about every other round the
-        host stops a processor for some milliseconds, whoever runs, and that decides this figure."""
+        """The median over the rounds; of a 99th percentile the least: a host that stops a processor
+        for some milliseconds decides that figure, whoever runs."""
         values = self.values(label, contender, figure)
         pick = min if figure == "p99_ns" else statistics.median
         return pick(values) if values else None
@@ -280,8 +280,8 @@ on whose threads something else runs.
 """]
     text += [f"{w.label}:: {w.what} Figures are per {w.unit}.\n" for w in chosen]
     text += ["\n== Targets\n\nA ratio says how many times better ours is. It compares medians; of p99 "
-             "it compares\nthe quietest rounds: in about every other one the host stops a processor for "
-             "some\nmilliseconds, and that decides this figure, whoever runs.\n\n",
+             "it compares\nthe quietest rounds, for a host that stops a processor for some milliseconds "
+             "decides that figure,\nwhoever runs.\n\n",
              as_adoc(TARGET_HEADS, list(target_rows(results, chosen))),
              "\n== Ratios\n\n",
              "Against `asio::thread_pool` with two threads, on a logarithmic scale.\n\n",

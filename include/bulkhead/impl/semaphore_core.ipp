@@ -292,16 +292,20 @@ BULKHEAD_DECL void semaphore_core::merge(permit_source&, std::size_t) noexcept {
 
 BULKHEAD_DECL void semaphore_core::release(std::size_t n) {
   queue granted;
+  std::size_t forgotten;
   {
     locked lock(*this);
-    if (n > forgotten_)
-      throw std::invalid_argument(
-          "semaphore::release: n must be at most the " + std::to_string(forgotten_) +
-          " units held by forgotten permits (got " + std::to_string(n) + ")");
-    forgotten_ -= n;
-    in_use_ -= n;
-    granted = wake();
+    forgotten = forgotten_;
+    if (n <= forgotten) {
+      forgotten_ -= n;
+      in_use_ -= n;
+      granted = wake();
+    }
   }
+  if (n > forgotten)
+    throw std::invalid_argument("semaphore::release: n must be at most the " +
+                                std::to_string(forgotten) +
+                                " units held by forgotten permits (got " + std::to_string(n) + ")");
   complete_granted(std::move(granted));
 }
 

@@ -8,12 +8,12 @@
 #ifndef BULKHEAD_DETAIL_WAIT_ADAPTOR_HPP
 #define BULKHEAD_DETAIL_WAIT_ADAPTOR_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/async_result.hpp>
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel_error.hpp>
 
@@ -54,9 +54,7 @@ template <>
 struct error_signature<> {};
 
 inline void set_error(error_code& e, error_code code) noexcept { e = code; }
-inline void set_error(std::exception_ptr& e, error_code code) {
-  e = std::make_exception_ptr(system_error(code));
-}
+inline void set_error(std::exception_ptr& e, error_code code) { e = to_exception_ptr(code); }
 template <class... T>
 void set_error(std::tuple<T...>& t, error_code code) {
   set_error(std::get<0>(t), code);
@@ -115,17 +113,12 @@ struct adapted_initiation<Initiation> {
   executor_type get_executor() const noexcept { return initiation.get_executor(); }
 };
 
-template <class T>
-inline constexpr bool is_awaitable = false;
-template <class T, class Executor>
-inline constexpr bool is_awaitable<boost::asio::awaitable<T, Executor>> = true;
-
 /// Whether an operation with such arguments starts a coroutine, as Asio's co_spawn does.
 template <class... Args>
 inline constexpr bool starts_coroutine = false;
 template <class F>
 requires(std::is_invocable_v<std::decay_t<F>&>) inline constexpr bool starts_coroutine<F> =
-    is_awaitable<std::invoke_result_t<std::decay_t<F>&>>;
+    is_coroutine<std::invoke_result_t<std::decay_t<F>&>>;
 
 /// The executor of the coroutine that an operation with such arguments starts; empty, if it starts
 /// none. Of the executor of any other operation it is not known how long it lives.

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_INITIATE_HPP
 
 #include <bulkhead/detail/wait/handler_wrapper.hpp>
+#include <bulkhead/error.hpp>
 
 #include <boost/asio/async_result.hpp>
 
@@ -26,6 +27,10 @@ class basic_yield_context; // <boost/asio/spawn.hpp> would pull in Boost.Context
 }
 
 namespace bulkhead::detail {
+
+inline std::exception_ptr to_exception_ptr(error_code ec) {
+  return std::make_exception_ptr(system_error(ec));
+}
 
 template <class Token>
 inline constexpr bool is_yield_context = false;

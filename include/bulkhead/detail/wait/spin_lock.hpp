@@ -22,7 +22,7 @@ inline void relax() noexcept {
 #endif
 }
 
-/// A lock of one byte for sections of a few instructions, in which no code of the user's runs.
+/// A lock of one byte for short sections, in which no code of the user's runs.
 ///
 /// Taking it is one atomic step, giving it back none, half the price of a mutex. Who finds it taken
 /// yields before long: its holder may have lost its processor to just this thread.

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
 
 #include <bulkhead/detail/wait/departures.hpp>
+#include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -24,10 +25,6 @@
 #include <mutex>
 
 namespace bulkhead::detail {
-
-inline std::exception_ptr to_exception_ptr(error_code ec) {
-  return std::make_exception_ptr(system_error(ec));
-}
 
 /// operation_aborted, in the form that a completion signature has for errors.
 struct aborted {
