@@ -21,6 +21,7 @@
 #include <bulkhead/impl/group_core.ipp>
 #include <bulkhead/impl/pool.ipp>
 #include <bulkhead/impl/run_queue.ipp>
+#include <bulkhead/impl/runner.ipp>
 #include <bulkhead/impl/scheduler.ipp>
 #include <bulkhead/impl/scheduler_admission.ipp>
 #include <bulkhead/impl/scheduler_workers.ipp>

@@ -107,6 +107,20 @@ struct permit_user {
   std::thread::id thread{};          // that made it
 };
 
+/// A snapshot of a group, taken at one moment.
+///
+/// `spawned == running + pending + completed + failed + cancelled`, but for those pending with an
+/// async_spawn that waits: they are counted as spawned when they start.
+struct group_stats {
+  std::size_t running = 0; // children in flight
+  std::size_t pending = 0; // that wait for their turn
+
+  std::uint64_t spawned = 0;   // accepted
+  std::uint64_t completed = 0; // ended without an error
+  std::uint64_t failed = 0;    // ended with one
+  std::uint64_t cancelled = 0; // ended with operation_aborted after a cancellation, or never started
+};
+
 /// A snapshot of a semaphore, taken at one moment, but for `wait_time`, which may be a little late.
 ///
 /// Every acquisition that was tried or begun is in one of them:

@@ -14,6 +14,7 @@
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/error.hpp>
+#include <bulkhead/stats.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_cancellation_slot.hpp>
@@ -54,11 +55,13 @@ namespace detail {
 template <class... R>
 class scope;
 
-inline std::shared_ptr<group_core> make_group(asio::any_io_executor ex, const group_options& o) {
-  return std::make_shared<group_core>(std::move(ex), o.limit,
-                                      o.error == on_error::collect
-                                          ? group_core::policy::collect
-                                          : group_core::policy::cancel_siblings);
+inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
+                                              const asio::any_io_executor& asker,
+                                              const group_options& o) {
+  return std::allocate_shared<group_core>(block_allocator<group_core>(), ex, asker, o.limit,
+                                          o.error == on_error::collect
+                                              ? group_core::policy::collect
+                                              : group_core::policy::cancel_siblings);
 }
 
 } // namespace detail
@@ -93,9 +96,9 @@ public:
   /// A group on `ex`.
   ///
   /// Errors: std::invalid_argument if options.limit is 0.
-  explicit task_group(executor_type ex, group_options options = {})
+  explicit task_group(const executor_type& ex, group_options options = {})
       : core_((detail::require_limit("group_options::limit", options.limit),
-               detail::make_group(std::move(ex), options))) {
+               detail::make_group(ex, ex, options))) {
     core_->attach();
   }
 
@@ -123,14 +126,14 @@ public:
   ///                                            failure
   template <class Child>
   void spawn(Child&& c) {
-    if (auto ec = core_->spawn(detail::make_child(core_->executor(), std::forward<Child>(c))))
+    if (auto ec = core_->spawn(detail::make_child(std::forward<Child>(c))))
       throw system_error(ec);
   }
 
   /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false.
   template <class Child>
   [[nodiscard]] bool try_spawn(Child&& c) {
-    return core_->try_spawn(detail::make_child(core_->executor(), std::forward<Child>(c)));
+    return core_->try_spawn(detail::make_child(std::forward<Child>(c)));
   }
 
   /// Accepts a child, waiting until it can start.
@@ -146,7 +149,7 @@ public:
   auto async_spawn(Child&& c, Token&& token = Token()) {
     return asio::async_initiate<Token, void(error_code)>(
         initiate_spawn(core_), token,
-        detail::new_child(detail::make_child(core_->executor(), std::forward<Child>(c))));
+        detail::new_child(detail::make_child(std::forward<Child>(c))));
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
@@ -178,6 +181,9 @@ public:
   /// Children accepted, or waiting to be, that have not started.
   std::size_t pending() const noexcept { return core_->pending(); }
 
+  /// Complexity: O(1), and the group's lock.
+  group_stats stats() const noexcept { return core_->stats(); }
+
   /// The failures so far, in the order in which they happened: at most one with cancel_siblings.
   std::vector<std::exception_ptr> errors() const { return core_->errors(); }
 
@@ -200,7 +206,7 @@ private:
       using handler_type = std::decay_t<Handler>;
       using op = detail::waiting_operation<detail::spawn_op, handler_type, executor_type,
                                            void(error_code)>;
-      detail::gate_ptr<detail::child> c = std::move(what.ptr);
+      detail::child_ptr c = std::move(what.ptr);
       error_code ec;
       if (core_->spawn_now(c, ec)) {
         detail::complete_immediately(handler_type(std::move(handler)), core_->executor(), ec);
@@ -208,9 +214,10 @@ private:
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_; // once the operation is queued, this object may be gone
-      detail::begin_wait(
-          slot, core,
-          *op::create(handler_type(std::move(handler)), core->executor(), std::move(c)));
+      const executor_type asker(asio::get_associated_executor(handler, core->executor()));
+      op& waiter = *op::create(handler_type(std::move(handler)), core->executor(), std::move(c));
+      detail::prepare_wait(slot, *core, waiter);
+      core->enqueue(waiter, asker);
     }
 
   private:
@@ -232,6 +239,11 @@ private:
                                            handler_type, executor_type, void(std::exception_ptr)>;
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_;
+      if (core->is_within_child(asio::get_associated_executor(handler, core->executor()))) {
+        detail::complete_immediately(handler_type(std::move(handler)), core->executor(),
+                                     detail::to_exception_ptr(errc::would_deadlock));
+        return;
+      }
       detail::begin_wait(slot, core->joins(),
                          *op::create(handler_type(std::move(handler)), core->executor()));
       core->settle();
@@ -254,9 +266,10 @@ public:
   using typename driver<R...>::waiter;
 
   template <class Body>
-  static std::shared_ptr<scope> create(const asio::any_io_executor& ex, const group_options& o,
+  static std::shared_ptr<scope> create(const asio::any_io_executor& ex,
+                                       const asio::any_io_executor& asker, const group_options& o,
                                        Body&& body) {
-    auto s = std::make_shared<scope>(make_group(ex, o));
+    auto s = std::allocate_shared<scope>(block_allocator<scope>(), make_group(ex, asker, o));
     s->make_body(std::forward<Body>(body));
     return s;
   }
@@ -272,7 +285,7 @@ private:
   };
 
   struct keep_result {
-    scope* self;
+    scope* self = nullptr;
     template <class... T>
     void operator()(T&&... value) {
       self->result_.emplace(std::forward<T>(value)...);
@@ -282,13 +295,13 @@ private:
   template <class Body>
   void make_body(Body&& body) {
     using callable = body_of<std::decay_t<Body>>;
-    body_ = gate_ptr<child>(new child_of<callable, keep_result>(
-        this->core()->executor(), callable{std::forward<Body>(body), &group_}, keep_result{this}));
+    using sink = std::conditional_t<sizeof...(R) == 0, ignore_result, keep_result>;
+    sink s;
+    if constexpr (sizeof...(R) != 0) s.self = this;
+    body_ = child_of<callable, sink>::create(callable{std::forward<Body>(body), &group_}, s);
   }
 
   void begin() override { this->core()->start_body(std::move(body_)); }
-
-  void on_progress() noexcept override {}
 
   void succeed(waiter& op) noexcept override {
     if constexpr (sizeof...(R) == 0) {
@@ -301,7 +314,7 @@ private:
   }
 
   task_group group_;
-  gate_ptr<child> body_;
+  child_ptr body_;
   std::optional<std::tuple<R...>> result_;
 };
 
@@ -327,8 +340,8 @@ struct initiate_scope : Where {
   template <class Handler, class Body>
   void operator()(Handler&& handler, const group_options& options, Body&& body) const {
     begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
-                 [&](const asio::any_io_executor& ex) {
-                   return scope_type<Body>::create(ex, options, std::forward<Body>(body));
+                 [&](const asio::any_io_executor& ex, const asio::any_io_executor& asker) {
+                   return scope_type<Body>::create(ex, asker, options, std::forward<Body>(body));
                  });
   }
 };

@@ -35,6 +35,8 @@ BULKHEAD_DECL gate::~gate() { discard(); }
 
 BULKHEAD_DECL task_id gate::task() const noexcept { return task_of(inner_); }
 
+BULKHEAD_DECL gate* gate::task_gate() noexcept { return task_gate_of(inner_); }
+
 BULKHEAD_DECL bool gate::running_in_this_thread() const noexcept {
   for (const frame* f = innermost(); f; f = f->outer)
     if (f->running == this) return true;
@@ -50,13 +52,6 @@ BULKHEAD_DECL void gate::enter(node& n, bool may_block) {
   schedule(may_block);
 }
 
-BULKHEAD_DECL void gate::enter_next(node& n) {
-  if (!running_in_this_thread()) return enter(n, false);
-  std::lock_guard lock(mutex_);
-  queue_.push_front(n);
-  ++turns_;
-}
-
 /// When the inner executor refuses, by throwing, the drain's destructor discards the queue.
 BULKHEAD_DECL void gate::schedule(bool may_block) {
   namespace execution = boost::asio::execution;
@@ -67,25 +62,16 @@ BULKHEAD_DECL void gate::schedule(bool may_block) {
 }
 
 BULKHEAD_DECL void gate::drain() {
-  struct guard {
-    gate& g;
-    frame here;
-    explicit guard(gate& self) : g(self), here{&self, innermost()} { innermost() = &here; }
-    ~guard() noexcept(false) {
-      innermost() = here.outer;
-      g.leave_or_reschedule();
-    }
-  } const running(*this);
+  const running_here here(*this);
+  std::size_t turns;
   {
     std::lock_guard lock(mutex_);
-    turns_ = queue_.size();
+    turns = queue_.size();
   }
-  for (;;) {
+  for (; turns != 0; --turns) {
     node* n;
     {
       std::lock_guard lock(mutex_);
-      if (turns_ == 0) return;
-      --turns_;
       n = &queue_.pop_front();
     }
     n->run();
@@ -95,7 +81,6 @@ BULKHEAD_DECL void gate::drain() {
 BULKHEAD_DECL void gate::leave_or_reschedule() {
   {
     std::lock_guard lock(mutex_);
-    turns_ = 0;
     if (queue_.empty()) {
       busy_ = false;
       return;
@@ -117,6 +102,18 @@ BULKHEAD_DECL void gate::discard() noexcept {
     }
     n->destroy();
   }
+}
+
+BULKHEAD_DECL void gate::disregard(own_part own) noexcept {
+  refs_.fetch_sub(own.refs, std::memory_order_relaxed);
+  std::lock_guard lock(mutex_);
+  work_ -= own.work;
+}
+
+BULKHEAD_DECL void gate::regard(own_part own) noexcept {
+  refs_.fetch_add(own.refs, std::memory_order_relaxed);
+  std::lock_guard lock(mutex_);
+  work_ += own.work;
 }
 
 BULKHEAD_DECL void gate::work_started() {

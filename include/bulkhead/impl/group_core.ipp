@@ -11,97 +11,178 @@
 #include <bulkhead/detail/group/group_core.hpp>
 
 #include <boost/asio/error.hpp>
+#include <boost/asio/execution/blocking.hpp>
+#include <boost/asio/require.hpp>
 
 namespace bulkhead::detail {
 
-// --- child ---
+// --- starters ---
 
-BULKHEAD_DECL void child::run_start() noexcept {
-  if (cancelled_.load(std::memory_order_acquire))
-    return done(to_exception_ptr(boost::asio::error::operation_aborted));
-  std::exception_ptr error;
-  starting_ = true;
+/// Destroyed uninvoked, it loses what it was to start.
+class group_core::starter {
+public:
+  explicit starter(std::shared_ptr<group_core> group) noexcept : group_(std::move(group)) {}
+  starter(starter&&) noexcept = default;
+  ~starter() {
+    if (group_) group_->lose(nullptr);
+  }
+
+  void operator()() { std::exchange(group_, nullptr)->start_ready(); }
+
+private:
+  std::shared_ptr<group_core> group_;
+};
+
+class group_core::body_starter {
+public:
+  explicit body_starter(std::shared_ptr<group_core> group) noexcept : group_(std::move(group)) {}
+  body_starter(body_starter&&) noexcept = default;
+  ~body_starter() {
+    if (!group_) return;
+    group_->body_->clear();
+    group_->lose(group_->body_);
+  }
+
+  void operator()() { std::exchange(group_, nullptr)->start_body_now(); }
+
+private:
+  std::shared_ptr<group_core> group_;
+};
+
+/// Under the mutex. If this says so, post_starter() has to follow.
+BULKHEAD_DECL bool group_core::needs_starter() noexcept {
+  if (ready_.empty() || starter_is_posted_ || takers_ != 0) return false;
+  starter_is_posted_ = true;
+  return true;
+}
+
+/// An executor that refuses, by throwing, destroys the starter.
+BULKHEAD_DECL void group_core::post_starter() noexcept {
   try {
-    start();
+    boost::asio::require(executor_, boost::asio::execution::blocking.never)
+        .execute(starter(shared_from_this()));
+  } catch (...) {
+  }
+}
+
+BULKHEAD_DECL void group_core::start_ready() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (ready_.empty()) {
+      starter_is_posted_ = false;
+      return;
+    }
+  }
+  try {
+    runner::run(shared_from_this(), &group_core::assign_ready);
+  } catch (...) { // no memory for a runner
+    child* c;
+    bool post;
+    {
+      std::lock_guard lock(mutex_);
+      starter_is_posted_ = false;
+      if (ready_.empty()) return;
+      c = &ready_.pop_front();
+      running_.push_back(*c);
+      post = needs_starter();
+    }
+    if (post) post_starter();
+    c->clear();
+    child_ended(*c, std::current_exception(), nullptr);
+  }
+}
+
+BULKHEAD_DECL void group_core::assign_ready(runner& r) noexcept {
+  bool post;
+  {
+    std::lock_guard lock(mutex_);
+    starter_is_posted_ = false;
+    give_next(r);
+    post = needs_starter();
+  }
+  if (post) post_starter();
+}
+
+BULKHEAD_DECL void group_core::start_body(child_ptr body) {
+  {
+    std::lock_guard lock(mutex_);
+    body_ = body.release();
+    body_->is_body_ = true;
+  }
+  boost::asio::require(executor_, boost::asio::execution::blocking.never)
+      .execute(body_starter(shared_from_this()));
+}
+
+BULKHEAD_DECL void group_core::start_body_now() noexcept {
+  std::exception_ptr error;
+  try {
+    runner::run(shared_from_this(), &group_core::assign_body);
   } catch (...) {
     error = std::current_exception();
   }
-  starting_ = false;
-  if (error)
-    done(std::move(error)); // also if unwinding has destroyed the completion handler
-  else if (lost_)
-    lost();
-}
-
-BULKHEAD_DECL task_id child::task() const noexcept {
-  static constinit std::atomic<task_id> last{0};
-  task_id id = id_.load(std::memory_order_relaxed);
-  if (id != 0) return id;
-  const task_id fresh = last.fetch_add(1, std::memory_order_relaxed) + 1;
-  return id_.compare_exchange_strong(id, fresh, std::memory_order_relaxed) ? fresh : id;
-}
-
-template <class F>
-class child::step {
-public:
-  step(child& c, F f) : child_(&c), function_(std::move(f)) {}
-  step(step&&) noexcept = default;
-  ~step() {
-    if (child_) child_->lost();
+  child* unstarted;
+  {
+    std::lock_guard lock(mutex_);
+    unstarted = body_ && !body_->runner_ ? body_ : nullptr;
   }
-
-  void operator()() {
-    const gate_ptr<child> c = std::move(child_);
-    function_(*c);
-  }
-
-private:
-  gate_ptr<child> child_;
-  F function_;
-};
-
-BULKHEAD_DECL void child::done(std::exception_ptr error) noexcept {
-  push_next(step(*this, [error = std::move(error)](child& c) mutable { c.end(std::move(error)); }));
+  if (!unstarted) return;
+  unstarted->clear();
+  child_ended(*unstarted, error ? std::move(error) : std::exception_ptr(aborted()), nullptr);
 }
 
-BULKHEAD_DECL void child::end(std::exception_ptr error) noexcept {
-  signal_.slot().clear(); // the handlers in it hold this child's executor, hence the child
-  clear();
-  if (auto group = std::move(group_)) group->child_done(*this, std::move(error));
+/// Unless the scope was cancelled before.
+BULKHEAD_DECL void group_core::assign_body(runner& r) noexcept {
+  std::lock_guard lock(mutex_);
+  if (cancels_ == 0) give(*body_, r);
 }
 
-BULKHEAD_DECL void child::lost() noexcept {
-  if (starting_) {
-    lost_ = true;
-    return;
-  }
-  signal_.slot().clear();
-  clear();
-  if (auto group = std::move(group_)) group->child_lost(*this);
+/// Under the mutex.
+BULKHEAD_DECL void group_core::give(child& c, runner& r) noexcept {
+  c.runner_ = &r;
+  c.serial_ = r.serial_;
+  r.child_ = &c;
+  r.id_.store(0, std::memory_order_relaxed);
 }
 
-BULKHEAD_DECL void child::emit(boost::asio::cancellation_type type) {
-  stop_.request_stop();
-  push([self = gate_ptr<child>(this), type] { self->signal_.emit(type); });
+/// Under the mutex: what is ready, if `r` has not had its share.
+BULKHEAD_DECL void group_core::give_next(runner& r) noexcept {
+  r.child_ = nullptr;
+  if (ready_.empty() || r.turns_ == 0) return;
+  --r.turns_;
+  child& c = ready_.pop_front();
+  running_.push_back(c);
+  give(c, r);
 }
 
 // --- group_core ---
 
-BULKHEAD_DECL group_core::group_core(boost::asio::any_io_executor ex, std::size_t limit, policy p)
-    : executor_(outside_gates(std::move(ex))), context_(context_of(executor_)), limit_(limit),
-      policy_(p) {}
-
-BULKHEAD_DECL group_core::~group_core() = default;
+BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex,
+                                     const boost::asio::any_io_executor& asker, std::size_t limit,
+                                     policy p)
+    : executor_(outside_gates(ex)), context_(context_of(executor_)), parent_(task_gate_of(asker)),
+      limit_(limit), policy_(p) {}
 
 BULKHEAD_DECL void group_core::attach() {
-  joins_->attach(context_);
   if (context_) subscription_.subscribe(*context_, shared_from_this());
 }
 
-BULKHEAD_DECL void group_core::drive(std::shared_ptr<group_driver> driver) {
+BULKHEAD_DECL void group_core::drive(std::shared_ptr<group_driver> driver, bool pulls) {
   std::lock_guard lock(mutex_);
   driver_ = std::move(driver);
+  pulls_ = pulls;
   body_runs_ = true;
+}
+
+BULKHEAD_DECL std::shared_ptr<wait_set<std::exception_ptr>> group_core::joins() {
+  {
+    std::lock_guard lock(mutex_);
+    if (joins_) return joins_;
+  }
+  auto fresh = std::make_shared<wait_set<std::exception_ptr>>();
+  fresh->attach(context_);
+  std::lock_guard lock(mutex_);
+  if (!joins_) joins_ = std::move(fresh);
+  return joins_;
 }
 
 /// Why no child is accepted.
@@ -112,51 +193,44 @@ BULKHEAD_DECL error_code group_core::refusal() const noexcept {
 }
 
 BULKHEAD_DECL bool group_core::slot_is_free() const noexcept {
-  return !dead_ && !aborted_ && running_.size() + reserved_ < limit_;
+  return !dead_ && !aborted_ && in_flight() + reserved_ < limit_;
 }
 
-/// Under the mutex: `c` counts as running.
-BULKHEAD_DECL void group_core::adopt(child& c) noexcept {
-  c.add_ref();
-  c.group_ = shared_from_this();
-  running_.push_back(c);
-}
-
-/// Posts the start of a child that was adopted.
-BULKHEAD_DECL void group_core::launch(child& c) noexcept {
-  c.push(child::step(c, [](child& self) { self.run_start(); }));
-}
-
-BULKHEAD_DECL error_code group_core::spawn(gate_ptr<child> c) {
+BULKHEAD_DECL error_code group_core::spawn(child_ptr c) {
+  bool post = false;
   {
     std::lock_guard lock(mutex_);
     if (auto ec = refusal()) return ec;
-    if (!pending_.empty() || !slot_is_free()) {
-      c->add_ref();
-      pending_.push_back(*c);
-      return {};
+    ++spawned_;
+    if (pending_.empty() && slot_is_free()) {
+      ready_.push_back(*c.release());
+      post = needs_starter();
+    } else {
+      pending_.push_back(*c.release());
     }
-    adopt(*c);
   }
-  launch(*c);
+  if (post) post_starter();
   return {};
 }
 
-BULKHEAD_DECL bool group_core::try_spawn(gate_ptr<child> c) {
+BULKHEAD_DECL bool group_core::try_spawn(child_ptr c) {
   error_code ec;
   return spawn_now(c, ec) && !ec;
 }
 
 /// Starts `c`, or refuses it, at once; false if it would have to wait.
-BULKHEAD_DECL bool group_core::spawn_now(const gate_ptr<child>& c, error_code& ec) {
+BULKHEAD_DECL bool group_core::spawn_now(child_ptr& c, error_code& ec) {
+  bool post;
   {
     std::lock_guard lock(mutex_);
     ec = refusal();
     if (ec) return true;
     if (!pending_.empty() || !slot_is_free()) return false;
-    adopt(*c);
+    ++spawned_;
+    ready_.push_back(*c.release());
+    post = needs_starter();
   }
-  launch(*c);
+  if (post) post_starter();
   return true;
 }
 
@@ -170,24 +244,69 @@ BULKHEAD_DECL void group_core::unreserve(spawn_op& op) noexcept {
   keys_.erase(op.key);
 }
 
-BULKHEAD_DECL void group_core::enqueue(spawn_op& op) {
+BULKHEAD_DECL void group_core::enqueue(spawn_op& op,
+                                       const boost::asio::any_io_executor& asker) noexcept {
+  const gate_ptr<runner> inside = runner_within(asker);
   error_code ec;
   {
     std::lock_guard lock(mutex_);
     ec = refusal();
+    if (!ec && !starts_waiting(op, inside.get())) ec = errc::would_deadlock;
     if (!ec) {
-      child& c = *op.what;
-      c.add_ref();
-      c.waiting_ = &op;
-      pending_.push_back(c);
+      op.what->waiting_ = &op;
+      pending_.push_back(*op.what);
     } else {
       keys_.erase(op.key);
       departing_.begin();
     }
   }
   if (!ec) return settle();
+  op.what.reset();
   op.complete(ec);
-  departing_.end(mutex_);
+  end_departure();
+}
+
+/// The runner of the child of this group in which, directly or in groups of its own, `ex` runs what
+/// it runs.
+BULKHEAD_DECL gate_ptr<runner>
+group_core::runner_within(const boost::asio::any_io_executor& ex) const noexcept {
+  gate_ptr<gate> g(task_gate_of(ex));
+  while (g) {
+    auto& r = static_cast<runner&>(*g); // nothing else stands for a task
+    const std::shared_ptr<group_core> group = r.group();
+    if (group.get() == this) return gate_ptr<runner>(&r);
+    if (!group) break;
+    g = group->parent_;
+  }
+  return {};
+}
+
+BULKHEAD_DECL bool
+group_core::is_within_child(const boost::asio::any_io_executor& ex) noexcept {
+  const gate_ptr<runner> r = runner_within(ex);
+  if (!r) return false;
+  std::lock_guard lock(mutex_);
+  return r->child_ && !r->child_->is_body_;
+}
+
+/// Under the mutex: the child that `asker` runs will wait for a slot. False, if all in flight would:
+/// then none would ever be free.
+BULKHEAD_DECL bool group_core::starts_waiting(spawn_op& op, runner* asker) noexcept {
+  child* c = asker ? asker->child_ : nullptr;
+  if (!c || c->is_body_) return true;
+  if (c->waits_ == 0) {
+    if (waiting_inside_ + 1 == in_flight() && !slot_is_free()) return false;
+    ++waiting_inside_;
+  }
+  ++c->waits_;
+  op.asker = c;
+  return true;
+}
+
+/// Under the mutex.
+BULKHEAD_DECL void group_core::stop_waiting(spawn_op& op) noexcept {
+  if (child* c = std::exchange(op.asker, nullptr))
+    if (--c->waits_ == 0) --waiting_inside_;
 }
 
 /// Takes the waiting async_spawn `key` out, if it still waits. Its child never starts.
@@ -199,11 +318,10 @@ BULKHEAD_DECL spawn_op* group_core::take(wait_key key) noexcept {
     if (!op || !op->what->waiting_) return nullptr;
     keys_.erase(key);
     pending_.erase(*op->what);
-    op->what->waiting_ = nullptr;
+    stop_waiting(*op);
     departing_.begin();
   }
-  op->what->clear();
-  op->what->release(); // the list's; the operation holds another
+  op->what.reset();
   return op;
 }
 
@@ -211,7 +329,7 @@ BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_ty
   spawn_op* op = take(key);
   if (!op) return;
   op->complete(boost::asio::error::operation_aborted);
-  departing_.end(mutex_);
+  end_departure();
   settle();
 }
 
@@ -223,30 +341,25 @@ BULKHEAD_DECL bool group_core::reserve_slot() noexcept {
   return true;
 }
 
-BULKHEAD_DECL void group_core::spawn_reserved(gate_ptr<child> c) {
+BULKHEAD_DECL void group_core::spawn_reserved(child_ptr c) noexcept {
+  bool post = false;
   {
     std::lock_guard lock(mutex_);
     --reserved_;
-    adopt(*c);
-    if (cancels_ != reserved_at_) c->cancelled_.store(true, std::memory_order_release);
+    ++spawned_;
+    if (cancels_ == reserved_at_ && !dead_) {
+      ready_.push_back(*c.release());
+      post = needs_starter();
+    } else {
+      ++dropped_;
+    }
   }
-  launch(*c);
+  if (post) post_starter();
 }
 
 BULKHEAD_DECL void group_core::unreserve_slot() noexcept {
   std::lock_guard lock(mutex_);
   --reserved_;
-}
-
-BULKHEAD_DECL void group_core::start_body(gate_ptr<child> body) {
-  {
-    std::lock_guard lock(mutex_);
-    body->is_body_ = true;
-    body->group_ = shared_from_this();
-    body_ = body;
-    if (cancels_ != 0) body->cancelled_.store(true, std::memory_order_release);
-  }
-  launch(*body);
 }
 
 inline bool is_operation_aborted(const std::exception_ptr& error) noexcept {
@@ -262,49 +375,60 @@ inline bool is_operation_aborted(const std::exception_ptr& error) noexcept {
 
 /// Under the mutex: keeps a failure. Says whether the others are to be cancelled for it; from this
 /// moment on nothing more starts then.
-BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool was_aborted,
-                                      bool from_body) {
-  if (!error || (was_aborted && cancelled_)) return false;
+BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool from_body) {
   if (errors_.empty() || policy_ == policy::collect) errors_.push_back(error);
   if (!from_body && policy_ == policy::collect) return false;
   closed_ = cancelled_ = aborted_ = true;
   return true;
 }
 
-/// Under the mutex: takes `c` out of the group.
-BULKHEAD_DECL void group_core::leave(child& c) noexcept {
-  if (c.is_body_) {
-    body_ = {};
-    body_runs_ = false;
-  } else {
-    if (c.undelivered_ != boost::asio::cancellation_type::none) --undelivered_;
-    running_.erase(c);
-    c.release(); // whoever calls this holds another reference
-  }
-}
-
-/// Keeps a failure, or ends it: under no lock, and while the child that failed still keeps the scope
-/// from ending, because the error may refer to something in that scope.
-BULKHEAD_DECL bool group_core::note(std::exception_ptr error, bool from_body) noexcept {
+/// Keeps the failure of `c`, or of a driver that has no body: while that still keeps the group from
+/// ending, because the error may refer to something in its scope.
+BULKHEAD_DECL bool group_core::note(child* c, const std::exception_ptr& error) noexcept {
   if (!error) return false;
   const bool was_aborted = is_operation_aborted(error);
+  const bool from_body = !c || c->is_body_;
   std::lock_guard lock(mutex_);
-  return record(error, was_aborted, from_body);
+  const bool was_cancelled = was_aborted && cancelled_;
+  if (c) c->has_failed_ = true;
+  if (!from_body) ++(was_cancelled ? dropped_ : failed_);
+  return !was_cancelled && record(error, from_body);
 }
 
-BULKHEAD_DECL void group_core::child_done(child& c, std::exception_ptr error) noexcept {
-  const gate_ptr<child> keep(&c);
-  const bool cancels = note(std::move(error), c.is_body_);
+/// Under the mutex: takes `c` out of the group.
+BULKHEAD_DECL void group_core::leave(child& c) noexcept {
+  if (c.runner_) c.runner_->child_ = nullptr;
+  if (c.is_body_) {
+    body_ = nullptr;
+    body_runs_ = false;
+    return;
+  }
+  if (c.undelivered_ != boost::asio::cancellation_type::none) --undelivered_;
+  if (c.waits_ != 0) { // its async_spawns still wait, but nobody waits for them in it
+    --waiting_inside_;
+    for (child* p = pending_.empty() ? nullptr : &pending_.front(); p; p = pending_.next(*p))
+      if (p->waiting_ && p->waiting_->asker == &c) p->waiting_->asker = nullptr;
+  }
+  running_.erase(c);
+  if (!c.has_failed_) ++completed_;
+}
+
+BULKHEAD_DECL void group_core::child_ended(child& c, std::exception_ptr error, runner* r) noexcept {
+  const bool cancels = note(&c, error);
+  error = nullptr;
+  if (!cancels) return settle(&c, r);
   {
     std::lock_guard lock(mutex_);
     leave(c);
   }
-  if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);
-  settle();
+  c.destroy();
+  cancel_children(boost::asio::cancellation_type::terminal, true);
+  settle(nullptr, r);
 }
 
 BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept {
-  const bool cancels = note(std::move(error), true);
+  const bool cancels = note(nullptr, error);
+  error = nullptr;
   {
     std::lock_guard lock(mutex_);
     body_runs_ = false;
@@ -313,39 +437,66 @@ BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept 
   settle();
 }
 
-BULKHEAD_DECL void group_core::child_lost(child& c) noexcept {
-  const gate_ptr<child> keep(&c);
+BULKHEAD_DECL void group_core::child_lost(child& c) noexcept { lose(&c); }
+
+/// The context is going, and has lost `c`, or what was ready.
+BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   children dropped;
   {
     std::lock_guard lock(mutex_);
     dead_ = closed_ = cancelled_ = true;
-    drop_pending(dropped);
-    if (errors_.empty()) errors_.push_back(to_exception_ptr(boost::asio::error::operation_aborted));
-    leave(c);
+    starter_is_posted_ = false;
+    drop_unstarted(dropped);
+    if (errors_.empty()) errors_.push_back(aborted());
+    if (c) {
+      c->has_failed_ = true;
+      if (!c->is_body_) ++dropped_;
+      leave(*c);
+    }
   }
+  if (c) c->destroy();
   end_dropped(std::move(dropped), boost::asio::error::operation_aborted);
   settle();
 }
 
 /// Under the mutex.
-BULKHEAD_DECL void group_core::drop_pending(children& dropped) noexcept {
+BULKHEAD_DECL void group_core::drop_unstarted(children& dropped) noexcept {
   for (child* c = pending_.empty() ? nullptr : &pending_.front(); c; c = pending_.next(*c))
-    if (c->waiting_) {
-      keys_.erase(c->waiting_->key);
+    if (spawn_op* op = c->waiting_) {
+      keys_.erase(op->key);
+      stop_waiting(*op);
       departing_.begin();
+    } else {
+      ++dropped_;
     }
+  dropped_ += ready_.size();
   dropped.append(pending_);
+  dropped.append(ready_);
 }
 
 BULKHEAD_DECL void group_core::end_dropped(children dropped, error_code ec) noexcept {
   while (!dropped.empty()) {
     child& c = dropped.pop_front();
-    spawn_op* op = std::exchange(c.waiting_, nullptr);
-    c.clear();
-    c.release();
-    if (!op) continue;
-    op->complete(ec);
-    departing_.end(mutex_);
+    if (spawn_op* op = c.waiting_) {
+      op->what.reset();
+      op->complete(ec);
+      end_departure();
+    } else {
+      c.destroy();
+    }
+  }
+}
+
+BULKHEAD_DECL void group_core::destroy_dropped(children dropped) noexcept {
+  while (!dropped.empty()) {
+    child& c = dropped.pop_front();
+    if (spawn_op* op = c.waiting_) {
+      op->retire();
+      end_departure();
+      op->destroy(); // and `c` with it
+    } else {
+      c.destroy();
+    }
   }
 }
 
@@ -353,28 +504,31 @@ BULKHEAD_DECL void group_core::cancel_children(boost::asio::cancellation_type ty
   using boost::asio::cancellation_type;
   const bool for_good = and_body || (type & cancellation_type::terminal) != cancellation_type::none;
   children dropped;
-  gate_ptr<child> body;
+  gate_ptr<runner> body;
+  std::uint64_t serial = 0;
+  std::stop_source stop_body(std::nostopstate);
   std::shared_ptr<group_driver> driver;
   {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
     if (for_good) closed_ = aborted_ = true;
     ++cancels_;
-    drop_pending(dropped);
+    drop_unstarted(dropped);
     for (child* c = running_.empty() ? nullptr : &running_.front(); c; c = running_.next(*c)) {
       if (c->undelivered_ == cancellation_type::none) ++undelivered_;
       c->undelivered_ = c->undelivered_ | type;
-      c->cancelled_.store(true, std::memory_order_release);
     }
-    if (and_body) body = body_;
-    driver = driver_;
+    if (and_body && body_) {
+      body = gate_ptr<runner>(body_->runner_);
+      serial = body_->serial_;
+      stop_body = body_->stop_;
+    }
+    if (pulls_) driver = driver_;
   }
   end_dropped(std::move(dropped), boost::asio::error::operation_aborted);
   deliver_cancellations();
-  if (body) {
-    body->cancelled_.store(true, std::memory_order_release);
-    body->emit(type);
-  }
+  stop_body.request_stop();
+  if (body) body->emit(type, serial);
   if (driver) driver->on_progress();
   settle();
 }
@@ -384,7 +538,9 @@ BULKHEAD_DECL void group_core::cancel_children(boost::asio::cancellation_type ty
 BULKHEAD_DECL void group_core::deliver_cancellations() {
   using boost::asio::cancellation_type;
   for (;;) {
-    gate_ptr<child> next;
+    gate_ptr<runner> to;
+    std::uint64_t serial;
+    std::stop_source stop(std::nostopstate);
     cancellation_type type;
     {
       std::lock_guard lock(mutex_);
@@ -396,9 +552,12 @@ BULKHEAD_DECL void group_core::deliver_cancellations() {
       } while (c->undelivered_ == cancellation_type::none);
       type = std::exchange(c->undelivered_, cancellation_type::none);
       --undelivered_;
-      next = gate_ptr<child>(c);
+      to = gate_ptr<runner>(c->runner_);
+      serial = c->serial_;
+      stop = c->stop_;
     }
-    next->emit(type);
+    stop.request_stop();
+    if (to) to->emit(type, serial);
   }
 }
 
@@ -410,8 +569,9 @@ BULKHEAD_DECL void group_core::close() noexcept {
     // Accepted children stay, but nobody waits for room any more.
     for (child* c = pending_.empty() ? nullptr : &pending_.front(); c;) {
       child* next = pending_.next(*c);
-      if (c->waiting_) {
-        keys_.erase(c->waiting_->key);
+      if (spawn_op* op = c->waiting_) {
+        keys_.erase(op->key);
+        stop_waiting(*op);
         departing_.begin();
         pending_.erase(*c);
         released.push_back(*c);
@@ -424,7 +584,12 @@ BULKHEAD_DECL void group_core::close() noexcept {
 }
 
 BULKHEAD_DECL void group_core::abandon() noexcept {
-  joins_->complete(joins_->take_all(), aborted());
+  std::shared_ptr<wait_set<std::exception_ptr>> joins;
+  {
+    std::lock_guard lock(mutex_);
+    joins = joins_;
+  }
+  if (joins) joins->complete(joins->take_all(), aborted());
   cancel_children(boost::asio::cancellation_type::terminal);
 }
 
@@ -433,56 +598,76 @@ BULKHEAD_DECL std::exception_ptr group_core::result() const {
   return errors_.empty() ? nullptr : errors_.front();
 }
 
-BULKHEAD_DECL void group_core::settle() noexcept {
-  for (;;) {
-    gate_ptr<child> next;
-    spawn_op* op = nullptr;
-    {
-      std::lock_guard lock(mutex_);
-      if (pending_.empty() || !slot_is_free()) break;
-      child& c = pending_.pop_front();
-      next = gate_ptr<child>(&c);
-      op = std::exchange(c.waiting_, nullptr);
-      if (op) {
-        keys_.erase(op->key);
-        departing_.begin();
-      }
-      adopt(c);
-      c.release(); // pending_'s; adopt() took one for running_
-    }
-    launch(*next);
-    if (!op) continue;
-    op->complete(error_code());
-    departing_.end(mutex_);
-  }
-  std::exception_ptr r;
+BULKHEAD_DECL void group_core::settle() noexcept { settle(nullptr, nullptr); }
+
+/// Takes `ended` out first, and gives `r` a child last, if they are not null.
+BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
+  spawns started;
+  bool post;
+  std::exception_ptr outcome;
+  std::shared_ptr<wait_set<std::exception_ptr>> joins;
   wait_set<std::exception_ptr>::list joined;
   std::shared_ptr<group_driver> finished;
-  std::shared_ptr<group_driver> driver;
+  std::shared_ptr<group_driver> pulling;
+  bool is_dead = false;
   {
     std::lock_guard lock(mutex_);
-    if (running_.empty() && pending_.empty() && reserved_ == 0) {
-      joined = joins_->take_all();
+    if (ended) leave(*ended);
+    while (!pending_.empty() && slot_is_free()) {
+      child& c = pending_.pop_front();
+      if (spawn_op* op = std::exchange(c.waiting_, nullptr)) {
+        keys_.erase(op->key);
+        stop_waiting(*op);
+        departing_.begin();
+        op->what.release();
+        started.push_back(*op);
+        ++spawned_;
+      }
+      ready_.push_back(c);
+    }
+    if (pulls_) pulling = driver_;
+    if (r && !pulling) give_next(*r);
+    if (r && pulling) ++takers_;
+    post = needs_starter();
+    if (in_flight() == 0 && pending_.empty() && reserved_ == 0) {
+      joins = joins_;
+      if (joins) joined = joins->take_all();
       if (driver_ && !body_runs_) {
         closed_ = true;
+        is_dead = dead_;
         finished = std::move(driver_);
+        departing_.begin();
       }
-      if (!joined.empty() || finished) r = result();
+      if (!joined.empty() || finished) outcome = result();
     }
-    driver = driver_;
   }
-  joins_->complete(std::move(joined), r);
-  if (finished)
-    finished->on_finished(std::move(r));
-  else if (driver)
-    driver->on_progress();
+  if (ended) ended->destroy();
+  if (post) post_starter();
+  while (!started.empty()) {
+    started.pop_front().complete(error_code());
+    end_departure();
+  }
+  if (joins) joins->complete(std::move(joined), outcome);
+  if (finished) {
+    finished->on_finished(std::move(outcome), is_dead);
+  } else if (pulling) {
+    pulling->on_progress();
+  }
+  if (!r || !pulling) return;
+  {
+    std::lock_guard lock(mutex_);
+    --takers_;
+    give_next(*r);
+    post = needs_starter();
+  }
+  if (post) post_starter();
 }
 
 BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
   if (key) {
     if (spawn_op* op = take(key)) {
       op->retire();
-      departing_.end(mutex_);
+      end_departure();
       op->destroy();
     }
   } else {
@@ -490,20 +675,10 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
     {
       std::lock_guard lock(mutex_);
       dead_ = closed_ = cancelled_ = true;
-      drop_pending(dropped);
-      if (!dropped.empty() && errors_.empty())
-        errors_.push_back(to_exception_ptr(boost::asio::error::operation_aborted));
+      drop_unstarted(dropped);
+      if (!dropped.empty() && errors_.empty()) errors_.push_back(aborted());
     }
-    while (!dropped.empty()) {
-      child& c = dropped.pop_front();
-      if (spawn_op* waiting = std::exchange(c.waiting_, nullptr)) {
-        waiting->retire();
-        departing_.end(mutex_);
-        waiting->destroy();
-      }
-      c.clear();
-      c.release();
-    }
+    destroy_dropped(std::move(dropped));
   }
   {
     std::unique_lock lock(mutex_);
@@ -512,14 +687,26 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
   settle();
 }
 
+BULKHEAD_DECL void group_core::begin_departure() noexcept {
+  std::lock_guard lock(mutex_);
+  departing_.begin();
+}
+
+BULKHEAD_DECL void group_core::end_departure() noexcept { departing_.end(mutex_); }
+
 BULKHEAD_DECL std::size_t group_core::size() const noexcept {
   std::lock_guard lock(mutex_);
-  return running_.size();
+  return in_flight();
 }
 
 BULKHEAD_DECL std::size_t group_core::pending() const noexcept {
   std::lock_guard lock(mutex_);
   return pending_.size();
+}
+
+BULKHEAD_DECL group_stats group_core::stats() const noexcept {
+  std::lock_guard lock(mutex_);
+  return {in_flight(), pending_.size(), spawned_, completed_, failed_, dropped_};
 }
 
 BULKHEAD_DECL std::vector<std::exception_ptr> group_core::errors() const {

@@ -9,16 +9,19 @@
 #define BULKHEAD_DETAIL_GROUP_CHILD_OF_HPP
 
 #include <bulkhead/detail/callable.hpp>
+#include <bulkhead/detail/group/await_operation.hpp>
 #include <bulkhead/detail/group/group_core.hpp>
+#include <bulkhead/detail/group/thread_cache.hpp>
 
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/this_coro.hpp>
 
 #include <concepts>
 #include <exception>
+#include <new>
 #include <optional>
 #include <stop_token>
 #include <type_traits>
@@ -62,113 +65,83 @@ struct ignore_result {
   void operator()(T&&...) const noexcept {}
 };
 
-// --- how it ends ---
-
-/// The completion handler of a child's work: on its gate, under its cancellation slot. Destroyed
-/// uninvoked, it loses the child.
-template <class Sink>
-class child_completion {
-public:
-  using executor_type = gate_executor;
-  using cancellation_slot_type = boost::asio::cancellation_slot;
-
-  child_completion(child& c, Sink& sink) noexcept : child_(&c), sink_(&sink) {}
-  child_completion(child_completion&&) noexcept = default;
-  ~child_completion() {
-    if (child_) child_->lost();
-  }
-
-  executor_type get_executor() const noexcept { return child_->get_executor(); }
-  cancellation_slot_type get_cancellation_slot() const noexcept { return child_->slot(); }
-
-  void operator()() { finish(nullptr); }
-
-  template <class... T>
-  void operator()(std::exception_ptr error, T&&... value) {
-    finish(std::move(error), std::forward<T>(value)...);
-  }
-
-  template <class... T>
-  void operator()(error_code ec, T&&... value) {
-    finish(ec ? to_exception_ptr(ec) : nullptr, std::forward<T>(value)...);
-  }
-
-  template <class T, class... U>
-  requires(!std::convertible_to<T, std::exception_ptr> && !std::convertible_to<T, error_code>) void
-  operator()(T&& value, U&&... more) {
-    finish(nullptr, std::forward<T>(value), std::forward<U>(more)...);
-  }
-
-private:
-  template <class... T>
-  void finish(std::exception_ptr error, T&&... value) {
-    const gate_ptr<child> c = std::move(child_);
-    if (!error) {
-      try {
-        (*sink_)(std::forward<T>(value)...);
-      } catch (...) {
-        error = std::current_exception();
-      }
-    }
-    c->done(std::move(error));
-  }
-
-  gate_ptr<child> child_;
-  Sink* sink_;
-};
-
 // --- the child ---
 
 /// A child made of a callable. `Sink` gets its result, in the child's gate.
 template <class F, class Sink>
 class child_of final : public child {
+  using result = std::remove_cvref_t<callable_result<F>>;
+
 public:
   template <class G>
-  child_of(const boost::asio::any_io_executor& ex, G&& f, Sink sink)
-      : child(ex), function_(std::in_place, std::forward<G>(f)), sink_(std::move(sink)) {}
+  static child_ptr create(G&& f, Sink sink) {
+    child_of* c = allocator().allocate(1);
+    try {
+      return child_ptr(::new (static_cast<void*>(c)) child_of(std::forward<G>(f), std::move(sink)));
+    } catch (...) {
+      allocator().deallocate(c, 1);
+      throw;
+    }
+  }
 
 private:
-  using result = callable_result<F>;
+  using allocator = block_allocator<child_of>;
 
-  void start() override {
-    if constexpr (is_coroutine<std::remove_cvref_t<result>>) {
-      start_coroutine(invoke());
+  template <class G>
+  child_of(G&& f, Sink sink)
+      : function_(std::in_place, std::forward<G>(f)), sink_(std::move(sink)) {
+    if constexpr (std::invocable<F&, std::stop_token>) stop_ = std::stop_source();
+  }
+  ~child_of() = default;
+
+  boost::asio::awaitable<void> start() override {
+    if constexpr (std::is_same_v<result, boost::asio::awaitable<void>> &&
+                  std::is_same_v<Sink, ignore_result>) {
+      return invoke();
+    } else if constexpr (is_coroutine<result>) {
+      return await_coroutine(invoke(), &sink_);
     } else if constexpr (is_deferred_operation<result>) {
-      auto operation = invoke();
-      std::move(operation)(child_completion<Sink>(*this, sink_));
+      return awaited_operation<result, Sink>::await(invoke(), &sink_);
+    } else if constexpr (std::is_void_v<result>) {
+      invoke();
+      sink_();
+      return {};
     } else {
-      if constexpr (std::is_void_v<result>) {
-        invoke();
-        sink_();
-      } else {
-        sink_(invoke());
-      }
-      done(nullptr);
+      sink_(invoke());
+      return {};
     }
   }
 
   void clear() noexcept override { function_.reset(); }
 
-  decltype(auto) invoke() { return invoke_with_stop_token(*function_, stop_source()); }
-
-  template <class T, class Executor>
-  void start_coroutine(boost::asio::awaitable<T, Executor> a) {
-    if constexpr (std::is_void_v<T>)
-      boost::asio::co_spawn(get_executor(), std::move(a), child_completion<Sink>(*this, sink_));
-    else // co_spawn would ask T to be default-constructible
-      boost::asio::co_spawn(get_executor(), sink_result(std::move(a), &sink_),
-                            child_completion<ignore_result>(*this, ignore_));
+  void destroy() noexcept override {
+    this->~child_of();
+    allocator().deallocate(this, 1);
   }
 
+  decltype(auto) invoke() { return invoke_with_stop_token(*function_, stop_); }
+
+  template <class T>
+  static boost::asio::awaitable<void> await_coroutine(boost::asio::awaitable<T> a, Sink* sink) {
+    if constexpr (std::is_void_v<T>) {
+      co_await std::move(a);
+      (*sink)();
+    } else {
+      (*sink)(co_await std::move(a));
+    }
+  }
+
+  /// A coroutine for another type of executor is a thread of its own, on the same gate.
   template <class T, class Executor>
-  static boost::asio::awaitable<void, Executor> sink_result(boost::asio::awaitable<T, Executor> a,
-                                                            Sink* sink) {
-    (*sink)(co_await std::move(a));
+  static boost::asio::awaitable<void>
+  await_coroutine(boost::asio::awaitable<T, Executor> a, Sink* sink) {
+    const Executor ex(co_await boost::asio::this_coro::executor);
+    auto operation = boost::asio::co_spawn(ex, std::move(a), boost::asio::deferred);
+    co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);
   }
 
   std::optional<F> function_;
-  Sink sink_;
-  [[no_unique_address]] ignore_result ignore_;
+  [[no_unique_address]] Sink sink_;
 };
 
 /// Something that is itself the work (a coroutine, a deferred operation) as a callable.
@@ -179,25 +152,24 @@ struct returns {
 };
 
 template <class C>
-gate_ptr<child> make_child(const boost::asio::any_io_executor& ex, C&& c) {
+child_ptr make_child(C&& c) {
   using type = std::decay_t<C>;
   if constexpr (is_coroutine<type> || is_deferred_operation<type>) {
-    return gate_ptr<child>(new child_of<returns<type>, ignore_result>(
-        ex, returns<type>{std::forward<C>(c)}, ignore_result()));
+    return child_of<returns<type>, ignore_result>::create(returns<type>{std::forward<C>(c)},
+                                                          ignore_result());
   } else {
     static_assert(std::invocable<type&> || std::invocable<type&, std::stop_token>,
                   "a child is an awaitable, a deferred operation, or a callable, with nothing or a "
                   "std::stop_token as its argument");
-    return gate_ptr<child>(
-        new child_of<type, ignore_result>(ex, std::forward<C>(c), ignore_result()));
+    return child_of<type, ignore_result>::create(std::forward<C>(c), ignore_result());
   }
 }
 
 /// A child on its way into a group. It can be started once, so it cannot be copied.
 struct new_child {
-  gate_ptr<child> ptr;
+  child_ptr ptr;
 
-  explicit new_child(gate_ptr<child> c) noexcept : ptr(std::move(c)) {}
+  explicit new_child(child_ptr c) noexcept : ptr(std::move(c)) {}
   new_child(new_child&&) noexcept = default;
 };
 

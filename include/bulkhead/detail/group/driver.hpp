@@ -9,9 +9,9 @@
 #define BULKHEAD_DETAIL_GROUP_DRIVER_HPP
 
 #include <bulkhead/detail/group/group_core.hpp>
-#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/detail/wait/wait_set.hpp>
 
@@ -56,7 +56,6 @@ public:
 
   wait_key reserve(waiter&) {
     core_->attach();
-    if (context()) subscription_.subscribe(*context(), this->shared_from_this());
     return the_only_wait;
   }
 
@@ -68,7 +67,7 @@ public:
       op_ = &op;
     }
     const auto keep = this->shared_from_this();
-    core_->drive(keep);
+    core_->drive(keep, pulls());
     begin();
   }
 
@@ -85,6 +84,9 @@ protected:
   explicit driver(std::shared_ptr<group_core> core) noexcept : core_(std::move(core)) {}
   virtual ~driver() = default;
 
+  /// Whether on_progress() is of use.
+  virtual bool pulls() const noexcept { return false; }
+
   /// Starts the body, or whatever stands for it.
   virtual void begin() = 0;
 
@@ -96,48 +98,45 @@ protected:
 private:
   static constexpr wait_key the_only_wait{0, 0};
 
-  void on_finished(std::exception_ptr error) noexcept final {
+  void on_finished(std::exception_ptr error, bool is_dead) noexcept final {
     waiter* op;
-    bool dead;
     bool cancelled;
     {
       std::lock_guard lock(mutex_);
       op = std::exchange(op_, nullptr);
-      dead = dead_;
       cancelled = cancelled_;
-      if (op && !dead) departing_.begin();
     }
-    if (!op) return;
-    if (dead) return op->destroy();
-    if (error)
+    if (op && is_dead)
+      op->retire();
+    else if (op && error)
       op->complete(std::move(error), R()...);
-    else if (cancelled)
+    else if (op && cancelled)
       op->complete(aborted(), R()...);
-    else
+    else if (op)
       succeed(*op);
-    departing_.end(mutex_);
+    core_->end_departure();
+    if (op && is_dead) op->destroy();
   }
 
-  void on_context_shutdown(wait_key key) noexcept final {
-    waiter* op = nullptr;
+  /// The handler's own context goes, which is another one.
+  void on_context_shutdown(wait_key) noexcept final {
+    waiter* op;
     {
-      std::unique_lock lock(mutex_);
-      dead_ = true;
-      if (key) op = std::exchange(op_, nullptr);
-      departing_.wait(lock);
+      std::lock_guard lock(mutex_);
+      op = std::exchange(op_, nullptr);
     }
     if (!op) return;
+    core_->begin_departure();
+    op->retire();
+    core_->end_departure();
     core_->cancel_children(boost::asio::cancellation_type::terminal, true);
     op->destroy();
   }
 
   const std::shared_ptr<group_core> core_;
-  shutdown_subscription subscription_;
-  std::mutex mutex_;
+  spin_lock mutex_;
   waiter* op_ = nullptr;
-  departures departing_;
   bool cancelled_ = false; // through the token's slot
-  bool dead_ = false;
 };
 
 inline void require_limit(const char* name, std::size_t limit) {
@@ -183,12 +182,14 @@ boost::asio::any_io_executor to_executor(ExecutorOrContext& e) {
     return e;
 }
 
-/// Makes the driver for a handler and has it begin. `make(executor)` returns a shared_ptr to it.
+/// Makes the driver for a handler and has it begin. `make(executor, asker)` returns a
+/// shared_ptr to it; the asker is the handler's executor.
 template <class Where, class Handler, class Make>
 void begin_driver(const Where& where, Handler&& handler, Make&& make) {
   using handler_type = std::decay_t<Handler>;
   const boost::asio::any_io_executor ex = where.of(handler);
-  auto d = std::forward<Make>(make)(ex);
+  const boost::asio::any_io_executor asker(boost::asio::get_associated_executor(handler, ex));
+  auto d = std::forward<Make>(make)(ex, asker);
   auto slot = boost::asio::get_associated_cancellation_slot(handler);
   start_driver(std::move(d), slot, handler_type(std::forward<Handler>(handler)), ex);
 }

@@ -63,23 +63,32 @@ private:
   stored stored_;
 };
 
-/// Calls f with an element, as an lvalue where f takes one, so that a coroutine may refer to it;
-/// with a stop_token where f takes that.
 template <class F, class T>
-decltype(auto) call_with(F& f, T& value, [[maybe_unused]] std::stop_token stop) {
-  if constexpr (std::invocable<F&, T&, std::stop_token>)
-    return f(value, std::move(stop));
-  else if constexpr (std::invocable<F&, T&>)
-    return f(value);
-  else if constexpr (std::invocable<F&, T, std::stop_token>)
-    return f(std::move(value), std::move(stop));
+inline constexpr bool wants_stop_token =
+    std::invocable<F&, T&, std::stop_token> ||
+    (!std::invocable<F&, T&> && std::invocable<F&, T, std::stop_token>);
+
+/// Calls f with an element, as an lvalue where f takes one, so that a coroutine may refer to it;
+/// and with a stop_token, if there is one.
+template <class F, class T, class... Stop>
+decltype(auto) call_with(F& f, T& value, Stop... stop) {
+  if constexpr (std::invocable<F&, T&, Stop...>)
+    return f(value, std::move(stop)...);
   else
-    return f(std::move(value));
+    return f(std::move(value), std::move(stop)...);
 }
 
+template <class F, class T>
+struct call_of
+    : std::type_identity<decltype(call_with(std::declval<F&>(), std::declval<T&>()))> {};
+template <class F, class T>
+requires wants_stop_token<F, T>
+struct call_of<F, T> : std::type_identity<decltype(call_with(
+                           std::declval<F&>(), std::declval<T&>(), std::stop_token()))> {
+};
+
 template <class View, class F>
-using call_result = decltype(call_with(
-    std::declval<F&>(), std::declval<typename element<View>::type&>(), std::stop_token()));
+using call_result = typename call_of<F, typename element<View>::type>::type;
 
 /// The driver behind async_map() and async_for_each(): where a scope has its body, this has a pull.
 ///
@@ -102,9 +111,14 @@ private:
 
   /// One call of f, with the element it is for.
   class call {
+    static constexpr bool stops = wants_stop_token<F, typename element<View>::type>;
+
   public:
     call(F& f, std::ranges::iterator_t<View>& it) : function_(&f), element_(it) {}
-    decltype(auto) operator()(std::stop_token stop) {
+    decltype(auto) operator()() requires(!stops) {
+      return call_with(*function_, element_.get());
+    }
+    decltype(auto) operator()(std::stop_token stop) requires stops {
       return call_with(*function_, element_.get(), std::move(stop));
     }
 
@@ -118,6 +132,8 @@ private:
     std::ranges::iterator_t<View>& it;
     operator call() const { return call(function, it); } // built in place, moved nowhere
   };
+
+  bool pulls() const noexcept override { return true; }
 
   void begin() override {
     auto self = std::static_pointer_cast<each>(this->shared_from_this());
@@ -176,8 +192,7 @@ private:
     else
       ++*position_;
     if (*position_ == std::ranges::end(view_)) return false;
-    gate_ptr<child> c(new child_of<call, sink>(slot.core->executor(),
-                                               call_maker{function_, *position_}, results_.make()));
+    child_ptr c = child_of<call, sink>::create(call_maker{function_, *position_}, results_.make());
     std::exchange(slot.core, nullptr)->spawn_reserved(std::move(c));
     return true;
   }
@@ -261,9 +276,11 @@ struct initiate_each : Where {
   template <class Handler, class View, class F>
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
     begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
-                 [&](const boost::asio::any_io_executor& ex) {
+                 [&](const boost::asio::any_io_executor& ex,
+                     const boost::asio::any_io_executor& asker) {
                    return std::make_shared<Each>(
-                       std::make_shared<group_core>(ex, limit, group_core::policy::cancel_siblings),
+                       std::make_shared<group_core>(ex, asker, limit,
+                                                    group_core::policy::cancel_siblings),
                        std::move(view), std::forward<F>(f));
                  });
   }

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_GROUP_GROUP_CORE_HPP
 
 #include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/group/runner.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
@@ -17,96 +18,85 @@
 #include <bulkhead/detail/wait/shutdown.hpp>
 #include <bulkhead/detail/wait/wait_set.hpp>
 #include <bulkhead/error.hpp>
+#include <bulkhead/stats.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_type.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <stop_token>
 #include <utility>
 #include <vector>
 
 namespace bulkhead::detail {
 
-class group_core;
-class child;
+class spawn_op;
 
-/// One async_spawn that waits for its child to start.
-class spawn_op : public operation<void(error_code)> {
+/// One unit of work in a group, and what the group keeps with it.
+class child : public list_hook<> {
 public:
-  wait_key key;
-  gate_ptr<child> what;
+  /// The work: a coroutine that is it, or, if it is done when this returns, none.
+  virtual boost::asio::awaitable<void> start() = 0;
 
-protected:
-  spawn_op(const vtable& table, boost::asio::execution_context* handler_context,
-           gate_ptr<child> c) noexcept
-      : operation(table, handler_context), what(std::move(c)) {}
-  ~spawn_op() = default;
-};
-
-/// One unit of work in a group: its gate, and what the group keeps with it.
-class child : public gate, public list_hook<> {
-public:
-  using gate::gate;
-
-  /// Begins, inside the gate. What it starts ends in done(), once.
-  virtual void start() = 0;
-
-  /// The end of the work, however it ended. Callable from anywhere: the rest follows in a later
-  /// step of the gate, when the frames that are on the stack now, and what they captured, are gone.
-  void done(std::exception_ptr error) noexcept;
-
-  /// The work was destroyed, not completed: its context is going.
-  void lost() noexcept;
-
-  task_id task() const noexcept final;
-
-  gate_executor get_executor() noexcept { return gate_executor(*this); }
-  boost::asio::cancellation_slot slot() noexcept { return signal_.slot(); }
-  const std::stop_source& stop_source() const noexcept { return stop_; }
-
-protected:
   /// Destroys the callable and all it holds.
   virtual void clear() noexcept = 0;
+
+  /// Destroys the child.
+  virtual void destroy() noexcept = 0;
+
+protected:
+  child() = default;
+  ~child() = default;
+
+  /// For a callable that takes a token.
+  std::stop_source stop_{std::nostopstate};
 
 private:
   friend class group_core;
 
-  /// A step of the gate that takes the child further. Destroyed uninvoked, it loses the child.
-  template <class F>
-  class step;
-
-  void run_start() noexcept;
-  void end(std::exception_ptr error) noexcept;
-  void emit(boost::asio::cancellation_type type);
-
-  std::shared_ptr<group_core> group_; // while it is in the group
-  boost::asio::cancellation_signal signal_;
-  std::stop_source stop_;
-  std::atomic<bool> cancelled_{false};
-  spawn_op* waiting_ = nullptr;
-  boost::asio::cancellation_type undelivered_ = boost::asio::cancellation_type::none;
   bool is_body_ = false;
-  bool starting_ = false;              // start() is on the stack
-  bool lost_ = false;                  // meanwhile
-  mutable std::atomic<task_id> id_{0}; // since somebody asked for it
+  bool has_failed_ = false;
+  boost::asio::cancellation_type undelivered_ = boost::asio::cancellation_type::none;
+  runner* runner_ = nullptr; // that runs it; it has not ended as long as this is so
+  std::uint64_t serial_ = 0; // with that
+  spawn_op* waiting_ = nullptr;
+  std::size_t waits_ = 0; // async_spawns in its own group that wait
+};
+
+struct destroy_child {
+  void operator()(child* c) const noexcept { c->destroy(); }
+};
+
+using child_ptr = std::unique_ptr<child, destroy_child>;
+
+/// One async_spawn that waits for its child to start.
+class spawn_op : public list_hook<>, public operation<void(error_code)> {
+public:
+  wait_key key;
+  child_ptr what;
+  child* asker = nullptr; // the child of the same group that waits
+
+protected:
+  spawn_op(const vtable& table, boost::asio::execution_context* handler_context,
+           child_ptr c) noexcept
+      : operation(table, handler_context), what(std::move(c)) {}
+  ~spawn_op() = default;
 };
 
 /// What runs a group from its beginning to its end, where there is such: a scope, a map.
 class group_driver {
 public:
-  /// A child has ended, or the group was cancelled.
-  virtual void on_progress() noexcept = 0;
+  /// A child has ended, or the group was cancelled. For those who pull.
+  virtual void on_progress() noexcept {}
 
-  /// All is over: `result` is the group's. Called once.
-  virtual void on_finished(std::exception_ptr result) noexcept = 0;
+  /// All is over: `result` is the group's. `is_dead`: because its context is going. Called once, to
+  /// be answered by end_departure() as soon as the group's context may go.
+  virtual void on_finished(std::exception_ptr result, bool is_dead) noexcept = 0;
 
 protected:
   ~group_driver() = default;
@@ -114,11 +104,17 @@ protected:
 
 /// The children of one group: how many may run, who waits, what failed, and when it is over.
 ///
-/// Children are `running_` (posted to their gates) or `pending_` (accepted, in the order in which
-/// they came, some with an async_spawn that waits). `settle` is the one function that lets pending
-/// children start and that notices the end; every path that ends a child, cancels or closes runs
-/// it. All of it happens under one mutex; starting, emitting, completing and destroying happen
-/// after it.
+/// A child is `pending_` (accepted, in the order in which they came, some with an async_spawn that
+/// waits), then `ready_` (it has a slot), then `running_` (a runner has it); the last two are in
+/// flight. `settle` is the one function that moves children on and that notices the end; every path
+/// that ends a child, cancels or closes runs it. All of it happens under one mutex; starting,
+/// emitting, completing and destroying happen after it.
+///
+/// Whenever a child is ready, a *starter* is on its way to the executor: a posted function that
+/// takes a runner and has it run what is ready. It posts the next starter before it begins with the
+/// first child, if more are ready; so as many threads as the executor has for it take part, and a
+/// child that takes long delays nobody. But it does not count on that: a runner whose child has ended
+/// goes on with the next, at once, so that a child which ends soon costs no step of the executor.
 ///
 /// A driver's own part (the body of a scope, the pulling of a map) counts as `body`: it keeps the
 /// group from finishing, and takes no slot.
@@ -126,14 +122,16 @@ class group_core final : public shutdown_target, public std::enable_shared_from_
 public:
   enum class policy { cancel_siblings, collect };
 
-  group_core(boost::asio::any_io_executor ex, std::size_t limit, policy p);
-  ~group_core();
+  /// A group whose children run on `ex`. `asker` is the executor of who makes it: if that is in a
+  /// child of another group, its children count as part of that child.
+  group_core(const boost::asio::any_io_executor& ex, const boost::asio::any_io_executor& asker,
+             std::size_t limit, policy p);
 
   /// Subscribes with the executor's context.
   void attach();
 
   /// Makes `driver` responsible, with a body that is running from now on.
-  void drive(std::shared_ptr<group_driver> driver);
+  void drive(std::shared_ptr<group_driver> driver, bool pulls);
 
   const boost::asio::any_io_executor& executor() const noexcept { return executor_; }
   boost::asio::execution_context* context() const noexcept { return context_; }
@@ -141,25 +139,25 @@ public:
   // --- children ---
 
   /// Starts `c` now or when a slot frees. closed: not accepted.
-  error_code spawn(gate_ptr<child> c);
+  error_code spawn(child_ptr c);
 
   /// Starts `c` if a slot is free and nobody waits for one.
-  bool try_spawn(gate_ptr<child> c);
+  bool try_spawn(child_ptr c);
 
   /// async_spawn: see begin_wait().
-  bool spawn_now(const gate_ptr<child>& c, error_code& ec);
+  bool spawn_now(child_ptr& c, error_code& ec);
   wait_key reserve(spawn_op& op);
   void unreserve(spawn_op& op) noexcept;
-  void enqueue(spawn_op& op);
+  void enqueue(spawn_op& op, const boost::asio::any_io_executor& asker) noexcept;
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept;
 
   /// A slot for a child that is yet to be made: to be followed by spawn_reserved() or unreserve().
   bool reserve_slot() noexcept; // at most one at a time
-  void spawn_reserved(gate_ptr<child> c);
+  void spawn_reserved(child_ptr c) noexcept;
   void unreserve_slot() noexcept;
 
   /// Starts the body.
-  void start_body(gate_ptr<child> body);
+  void start_body(child_ptr body);
   void body_finished(std::exception_ptr error) noexcept;
 
   // --- the end ---
@@ -179,62 +177,101 @@ public:
   /// The group is gone: its children are cancelled and on their own.
   void abandon() noexcept;
 
-  const std::shared_ptr<wait_set<std::exception_ptr>>& joins() const noexcept { return joins_; }
+  /// Who waits for the end.
+  std::shared_ptr<wait_set<std::exception_ptr>> joins();
+
+  /// Whether `ex` is that of a child of this group, or of a child's own groups.
+  bool is_within_child(const boost::asio::any_io_executor& ex) noexcept;
 
   /// Lets pending children start, and completes who waits for the end if this is it.
   void settle() noexcept;
 
+  /// Between taking a handler out and posting it, or destroying it.
+  void begin_departure() noexcept;
+  void end_departure() noexcept;
+
   std::size_t size() const noexcept;
   std::size_t pending() const noexcept;
+  group_stats stats() const noexcept;
   std::vector<std::exception_ptr> errors() const;
   bool ended() const noexcept;
 
-private:
-  friend class child;
+  // --- for runners ---
 
-  using children = intrusive_list<child>;
-
-  void child_done(child& c, std::exception_ptr error) noexcept;
+  /// The child of `r` has ended, and is cleared. Gives `r` the next, if there is one and it is its
+  /// turn.
+  void child_ended(child& c, std::exception_ptr error, runner* r) noexcept;
   void child_lost(child& c) noexcept;
+
+  /// Gives `r` its first child: one that is ready, or the body. Its gate is passed meanwhile.
+  void assign_ready(runner& r) noexcept;
+  void assign_body(runner& r) noexcept;
+
+private:
+  using children = intrusive_list<child>;
+  using spawns = intrusive_list<spawn_op>;
+  class starter;
+  class body_starter;
+
   void on_context_shutdown(wait_key key) noexcept override;
 
   error_code refusal() const noexcept;
+  std::size_t in_flight() const noexcept { return ready_.size() + running_.size(); }
   bool slot_is_free() const noexcept;
-  void adopt(child& c) noexcept;
+  bool needs_starter() noexcept;
+  void post_starter() noexcept;
+  void start_ready() noexcept;
+  void start_body_now() noexcept;
+  void give(child& c, runner& r) noexcept;
+  void give_next(runner& r) noexcept;
   void leave(child& c) noexcept;
-  void launch(child& c) noexcept;
-  bool note(std::exception_ptr error, bool from_body) noexcept;
-  bool record(const std::exception_ptr& error, bool was_aborted, bool from_body);
+  bool starts_waiting(spawn_op& op, runner* asker) noexcept;
+  void stop_waiting(spawn_op& op) noexcept;
+  bool note(child* c, const std::exception_ptr& error) noexcept;
+  bool record(const std::exception_ptr& error, bool from_body);
   std::exception_ptr result() const;
-  void drop_pending(children& dropped) noexcept;
+  void settle(child* ended, runner* r) noexcept;
+  void drop_unstarted(children& dropped) noexcept;
   void end_dropped(children dropped, error_code ec) noexcept;
+  void destroy_dropped(children dropped) noexcept;
+  void lose(child* c) noexcept;
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();
+  gate_ptr<runner> runner_within(const boost::asio::any_io_executor& ex) const noexcept;
 
   const boost::asio::any_io_executor executor_;
-  boost::asio::execution_context* context_ = nullptr;
+  boost::asio::execution_context* const context_;
+  const gate_ptr<gate> parent_; // the child that this group is part of
   const std::size_t limit_;
   const policy policy_;
 
   mutable std::mutex mutex_;
-  children running_;
   children pending_;
+  children ready_;
+  children running_;
   key_table<spawn_op> keys_;
-  departures departing_; // spawn operations that were taken out of keys_
+  departures departing_; // operations that were taken out
   std::size_t reserved_ = 0;
-  std::uint64_t reserved_at_ = 0; // cancels_ then
-  std::size_t undelivered_ = 0;   // children with a cancellation that is to be emitted
-  gate_ptr<child> body_;
+  std::uint64_t reserved_at_ = 0;  // cancels_ then
+  std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
+  std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group
+  std::size_t takers_ = 0; // runners that will look for a child once the driver has pulled
+  child* body_ = nullptr;
   bool body_runs_ = false;
+  bool starter_is_posted_ = false;
+  bool pulls_ = false;        // the driver does
   bool closed_ = false;       // nothing more is accepted
   bool cancelled_ = false;    // an aborted child is no failure any more
   bool aborted_ = false;      // cancelled for good: nothing more starts
   bool dead_ = false;         // the context is going, nothing starts any more
   std::uint64_t cancels_ = 0; // how often
+  std::uint64_t spawned_ = 0;
+  std::uint64_t completed_ = 0;
+  std::uint64_t failed_ = 0;
+  std::uint64_t dropped_ = 0; // the cancelled
   std::vector<std::exception_ptr> errors_;
   std::shared_ptr<group_driver> driver_;
-  std::shared_ptr<wait_set<std::exception_ptr>> joins_ =
-      std::make_shared<wait_set<std::exception_ptr>>();
+  std::shared_ptr<wait_set<std::exception_ptr>> joins_; // since the first
   shutdown_subscription subscription_;
 };
 
@@ -242,6 +279,7 @@ private:
 
 #ifdef BULKHEAD_HEADER_ONLY
 #include <bulkhead/impl/group_core.ipp>
+#include <bulkhead/impl/runner.ipp>
 #endif
 
 #endif

@@ -72,8 +72,8 @@ private:
 /// one another.
 ///
 /// A mutex guards the queue; `busy_` says that a drain is running or on its way to the inner
-/// executor. A drain runs what was queued when it began, `turns_` functions, and posts itself again
-/// for what came meanwhile, so that a function that posts lets others on the inner executor have
+/// executor. A drain runs what was queued when it began, and posts itself again for what came
+/// meanwhile, so that a function that posts lets others on the inner executor have
 /// their turn first. When the inner context is destroyed, the drain is destroyed uninvoked and
 /// takes the queue with it.
 class gate {
@@ -84,7 +84,7 @@ public:
 
   void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) unreferenced();
   }
 
   const boost::asio::any_io_executor& inner() const noexcept { return inner_; }
@@ -94,13 +94,6 @@ public:
   template <class F>
   void push(F&& f, bool may_block = false) {
     enter(*function_node<std::decay_t<F>>::create(std::forward<F>(f)), may_block);
-  }
-
-  /// Runs `f` as soon as the function that is passing now has returned, without giving up its turn;
-  /// from outside the gate, as push().
-  template <class F>
-  void push_next(F&& f) {
-    enter_next(*function_node<std::decay_t<F>>::create(std::forward<F>(f)));
   }
 
   /// Runs the first function of all, inside this call; what it causes to pass comes after it.
@@ -117,11 +110,44 @@ public:
   /// The task that all of this is part of.
   virtual task_id task() const noexcept;
 
+  /// The gate that stands for that task, if one does.
+  virtual gate* task_gate() noexcept;
+
   void work_started();
   void work_finished() noexcept;
 
 protected:
+  /// A gate that is used again and again, each time on another executor, and for now on none.
+  gate() = default;
+
   virtual ~gate();
+
+  /// Nobody refers to it any more.
+  virtual void unreferenced() noexcept { delete this; }
+
+  /// Runs `f` inside this call, as the one that is passing. For those who know that nobody else does.
+  template <class F>
+  void pass_alone(F&& f) {
+    busy_ = true;
+    const running_here here(*this);
+    std::forward<F>(f)();
+  }
+
+  // While nobody else refers to it.
+
+  void set_inner(const boost::asio::any_io_executor& ex) { inner_ = ex; }
+
+  /// References, and work, that belong to the gate itself. They are not counted while it lives.
+  struct own_part {
+    std::size_t refs = 0;
+    std::size_t work = 0;
+  };
+  own_part counted() const noexcept { return {refs_.load(std::memory_order_relaxed), work_}; }
+  void disregard(own_part own) noexcept;
+  void regard(own_part own) noexcept;
+
+  // Guards the queue, and what a derived class would have guarded with it.
+  std::mutex mutex_;
 
 private:
   class node : public list_hook<> {
@@ -180,19 +206,34 @@ private:
     return instance;
   }
 
+  /// While a function is passing in this thread.
+  class running_here {
+  public:
+    explicit running_here(gate& g) noexcept : gate_(g), here_{&g, innermost()} {
+      innermost() = &here_;
+    }
+    ~running_here() noexcept(false) {
+      innermost() = here_.outer;
+      gate_.leave_or_reschedule();
+    }
+    running_here(const running_here&) = delete;
+    running_here& operator=(const running_here&) = delete;
+
+  private:
+    gate& gate_;
+    frame here_;
+  };
+
   void enter(node& n, bool may_block);
-  void enter_next(node& n);
   void schedule(bool may_block);
   void drain();
   void leave_or_reschedule();
   void discard() noexcept;
 
   std::atomic<std::size_t> refs_{0};
-  const boost::asio::any_io_executor inner_;
-  std::mutex mutex_;
+  boost::asio::any_io_executor inner_;
   intrusive_list<node> queue_;
   bool busy_ = false;
-  std::size_t turns_ = 0; // of the drain that runs
   std::size_t work_ = 0;
   std::optional<boost::asio::any_io_executor> tracked_;
 };
@@ -222,6 +263,7 @@ public:
   }
 
   const boost::asio::any_io_executor& inner() const noexcept { return gate_->inner(); }
+  gate* task_gate() const noexcept { return gate_->task_gate(); }
   task_id task() const noexcept { return gate_->task(); }
   bool running_in_this_thread() const noexcept { return gate_->running_in_this_thread(); }
 
@@ -279,6 +321,12 @@ task_id task_of([[maybe_unused]] const Executor& ex) noexcept {
   } else {
     return 0;
   }
+}
+
+/// The gate of that task.
+inline gate* task_gate_of(const boost::asio::any_io_executor& ex) noexcept {
+  const auto* g = ex.target<gate_executor>();
+  return g ? g->task_gate() : nullptr;
 }
 
 /// The executor under all gates. A scope nested in a child runs its own children there; through the

@@ -1,0 +1,168 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_GROUP_AWAIT_OPERATION_HPP
+#define BULKHEAD_DETAIL_GROUP_AWAIT_OPERATION_HPP
+
+#include <bulkhead/detail/group/suspended_coroutine.hpp>
+#include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/error.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/cancellation_state.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <concepts>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+namespace bulkhead::detail {
+
+/// An operation that a coroutine waits for, and the coroutine meanwhile.
+///
+/// With use_awaitable the coroutine would belong to the operation's handler. An initiation that
+/// throws would destroy it, and with it the only place that could catch what it threw.
+template <class Operation, class Sink>
+class awaited_operation {
+public:
+  /// Awaits `operation`, which is deferred, and gives its result to `sink`.
+  static boost::asio::awaitable<void> await(Operation operation, Sink* sink) {
+    namespace this_coro = boost::asio::this_coro;
+    awaited_operation self(*sink);
+    const boost::asio::any_io_executor ex = co_await this_coro::executor;
+    const boost::asio::cancellation_state cancellation = co_await this_coro::cancellation_state;
+    auto start = [&](auto&& coroutine) {
+      self.start(operation, std::forward<decltype(coroutine)>(coroutine), ex, cancellation.slot());
+    };
+    co_await boost::asio::async_initiate<const boost::asio::deferred_t, void()>(
+        start, boost::asio::deferred);
+    if (self.error_) std::rethrow_exception(std::move(self.error_));
+  }
+
+private:
+  explicit awaited_operation(Sink& sink) noexcept : sink_(sink) {}
+
+  template <class Handler>
+  void start(Operation& operation, Handler&& coroutine, const boost::asio::any_io_executor& ex,
+             boost::asio::cancellation_slot slot) {
+    coroutine_.hold(std::forward<Handler>(coroutine));
+    is_starting_ = true;
+    try {
+      std::move(operation)(completion(*this, ex, slot));
+    } catch (...) {
+      error_ = std::current_exception();
+      has_ended_ = true;
+    }
+    is_starting_ = false;
+    if (has_ended_) {
+      boost::asio::post(ex, resumption(*this));
+    } else if (is_lost_) {
+      coroutine_.destroy();
+    }
+  }
+
+  class completion {
+  public:
+    using executor_type = boost::asio::any_io_executor;
+    using cancellation_slot_type = boost::asio::cancellation_slot;
+
+    completion(awaited_operation& o, const executor_type& ex, cancellation_slot_type slot) noexcept
+        : operation_(&o), executor_(ex), slot_(slot) {}
+    completion(completion&& other) noexcept
+        : operation_(std::exchange(other.operation_, nullptr)),
+          executor_(std::move(other.executor_)), slot_(other.slot_) {}
+    ~completion() {
+      if (operation_) operation_->lose();
+    }
+
+    executor_type get_executor() const noexcept { return executor_; }
+    cancellation_slot_type get_cancellation_slot() const noexcept { return slot_; }
+
+    void operator()() { finish(nullptr); }
+
+    template <class... T>
+    void operator()(std::exception_ptr error, T&&... value) {
+      finish(std::move(error), std::forward<T>(value)...);
+    }
+
+    template <class... T>
+    void operator()(error_code ec, T&&... value) {
+      finish(ec ? to_exception_ptr(ec) : nullptr, std::forward<T>(value)...);
+    }
+
+    template <class T, class... U>
+    requires(!std::convertible_to<T, std::exception_ptr> &&
+             !std::convertible_to<T, error_code>) void
+    operator()(T&& value, U&&... more) {
+      finish(nullptr, std::forward<T>(value), std::forward<U>(more)...);
+    }
+
+  private:
+    template <class... T>
+    void finish(std::exception_ptr error, T&&... value) {
+      std::exchange(operation_, nullptr)->finish(std::move(error), std::forward<T>(value)...);
+    }
+
+    awaited_operation* operation_;
+    executor_type executor_;
+    cancellation_slot_type slot_;
+  };
+
+  /// Destroyed uninvoked, it destroys the coroutine.
+  class resumption {
+  public:
+    explicit resumption(awaited_operation& o) noexcept : operation_(&o) {}
+    resumption(resumption&& other) noexcept
+        : operation_(std::exchange(other.operation_, nullptr)) {}
+    ~resumption() {
+      if (operation_) operation_->coroutine_.destroy();
+    }
+
+    void operator()() { std::exchange(operation_, nullptr)->coroutine_.resume(); }
+
+  private:
+    awaited_operation* operation_;
+  };
+
+  template <class... T>
+  void finish(std::exception_ptr error, T&&... value) {
+    error_ = std::move(error);
+    if (!error_) {
+      try {
+        sink_(std::forward<T>(value)...);
+      } catch (...) {
+        error_ = std::current_exception();
+      }
+    }
+    has_ended_ = true;
+    if (!is_starting_) coroutine_.resume();
+  }
+
+  void lose() {
+    if (is_starting_)
+      is_lost_ = true;
+    else
+      coroutine_.destroy();
+  }
+
+  Sink& sink_;
+  suspended_coroutine coroutine_;
+  std::exception_ptr error_;
+  bool is_starting_ = false;
+  bool has_ended_ = false; // while it starts
+  bool is_lost_ = false;   // likewise
+};
+
+} // namespace bulkhead::detail
+
+#endif

@@ -1,0 +1,109 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_GROUP_RUNNER_HPP
+#define BULKHEAD_DETAIL_GROUP_RUNNER_HPP
+
+#include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/group/suspended_coroutine.hpp>
+#include <bulkhead/detail/group/thread_cache.hpp>
+#include <bulkhead/detail/wait/gate.hpp>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/cancellation_type.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+namespace bulkhead::detail {
+
+class child;
+class group_core;
+
+/// Runs children of groups, one after another, each as if it had been spawned by itself.
+///
+/// To spawn a coroutine costs Asio half a microsecond and eight allocations: a thread of execution
+/// with its entry point, its cancellation state and its completion. A runner is such a thread, made
+/// once. Its coroutine awaits a child; when that has ended, the next that its group has for it; then
+/// it is *parked*, and kept for whatever group needs a runner next.
+///
+/// A runner is a gate: whatever concerns the child passes through it, its continuations and the
+/// signals meant for it, so that a signal never meets the child half-way, on whatever executor.
+/// Between two children the thread's cancellation state is made new, and a signal says for which
+/// child it is meant, by its serial number; so none gets what was meant for another.
+///
+/// Parked, it refers to no executor, and counts as work nowhere. Who still has its executor when a
+/// child has ended (the executor of a child, that is) keeps it from being used by another group.
+/// References that the thread itself has to its gate are not counted while it lives; so the last of
+/// the others, gone, finds it parked, and puts it into the cache. While it runs, it has one to
+/// itself.
+class runner final : public gate, public cached<runner> {
+public:
+  /// Runs the child that `assign` gives it, if any, inside this call until it waits for something;
+  /// then others that the group has for it.
+  static void run(std::shared_ptr<group_core> group, void (group_core::*assign)(runner&) noexcept);
+
+  /// Sends `type` to the child with this number, in a later step, unless it has ended by then.
+  void emit(boost::asio::cancellation_type type, std::uint64_t serial);
+
+  /// The group whose child it runs now, if any.
+  std::shared_ptr<group_core> group() noexcept;
+
+  task_id task() const noexcept override;
+  gate* task_gate() noexcept override { return this; }
+
+private:
+  friend class group_core;
+  class flight;
+  class parking;
+  struct completion;
+  struct retire {
+    void operator()(runner& r) const noexcept { r.end(); }
+  };
+  using cache = thread_cache<runner, retire>;
+
+  /// Children in one go, before others that wait for the executor have their turn.
+  static constexpr std::size_t most_turns = 16;
+
+  runner() = default;
+  ~runner() override = default;
+
+  static gate_ptr<runner> take();
+  static gate_ptr<runner> create();
+  std::shared_ptr<group_core> leave_group() noexcept;
+  void unreferenced() noexcept override;
+  boost::asio::awaitable<void> loop();
+  template <class Handler>
+  void park(Handler&& handler);
+  void resume();
+  void lost() noexcept;
+  void end() noexcept;
+
+  // Under the group's mutex: what it runs.
+  child* child_ = nullptr;
+  std::size_t turns_ = 0;
+  mutable std::atomic<task_id> id_{0}; // since somebody asked for it
+
+  // In the gate.
+  std::uint64_t serial_ = 1; // of the child
+  bool is_parked_ = false;
+  bool has_work_ = false; // the executor, while the child waits
+  boost::asio::cancellation_signal signal_;
+  suspended_coroutine coroutine_;
+  own_part own_;
+
+  std::shared_ptr<group_core> group_; // changes in the gate, under its mutex
+};
+
+} // namespace bulkhead::detail
+
+#endif

@@ -1,0 +1,208 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_RUNNER_IPP
+#define BULKHEAD_IMPL_RUNNER_IPP
+
+#include <bulkhead/detail/group/group_core.hpp>
+
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <exception>
+#include <mutex>
+#include <type_traits>
+
+namespace bulkhead::detail {
+
+/// The child in hand. Destroyed with the coroutine's frames, because the context is going, it loses it.
+class runner::flight {
+public:
+  explicit flight(runner& r) noexcept : runner_(&r) {}
+  flight(const flight&) = delete;
+  flight& operator=(const flight&) = delete;
+  ~flight() {
+    if (runner_) runner_->lost();
+  }
+
+  void landed() noexcept { runner_ = nullptr; }
+
+private:
+  runner* runner_;
+};
+
+class runner::parking {
+public:
+  explicit parking(runner& r) noexcept : runner_(&r) {}
+
+  template <class Handler>
+  void operator()(Handler&& handler) const {
+    runner_->park(std::forward<Handler>(handler)); // this object may be gone when it returns
+  }
+
+private:
+  runner* runner_;
+};
+
+/// Without an executor of its own: so Asio emits what the slot gets at once, and we see to it that
+/// this is in the gate.
+struct runner::completion {
+  using cancellation_slot_type = boost::asio::cancellation_slot;
+
+  cancellation_slot_type slot;
+
+  cancellation_slot_type get_cancellation_slot() const noexcept { return slot; }
+  void operator()(std::exception_ptr) const noexcept {}
+};
+
+/// One that is parked, and that nobody else refers to.
+BULKHEAD_DECL gate_ptr<runner> runner::take() {
+  if (runner* r = cache::take()) return gate_ptr<runner>(r);
+  return create();
+}
+
+/// Its coroutine runs until it is parked, inside this call.
+BULKHEAD_DECL gate_ptr<runner> runner::create() {
+  gate_ptr<runner> r(new runner);
+  r->regard({0, 1}); // so that nobody asks the inner executor, which there is not yet
+  r->pass_alone([&r] {
+    boost::asio::co_spawn(gate_executor(*r), r->loop(), completion{r->signal_.slot()});
+  });
+  own_part own = r->counted();
+  own.refs -= 1;
+  r->disregard(own);
+  own.work -= 1;
+  r->own_ = own;
+  return r;
+}
+
+BULKHEAD_DECL void runner::unreferenced() noexcept {
+  if (!is_parked_) {
+    delete this;
+  } else {
+    set_inner({});
+    cache::put(*this);
+  }
+}
+
+BULKHEAD_DECL void runner::run(std::shared_ptr<group_core> group,
+                               void (group_core::*assign)(runner&) noexcept) {
+  const gate_ptr<runner> r = take();
+  runner& self = *r;
+  self.set_inner(group->executor());
+  {
+    std::lock_guard lock(self.mutex_);
+    self.group_ = group;
+  }
+  self.add_ref(); // its own
+  self.pass_alone([&] {
+    self.child_ = nullptr;
+    self.turns_ = most_turns;
+    ((*group).*assign)(self);
+    if (!self.child_) {
+      self.leave_group();
+      return self.release();
+    }
+    group.reset();
+    self.resume();
+    if (self.is_parked_) return;
+    self.work_started();
+    self.has_work_ = true;
+  });
+}
+
+BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64_t serial) {
+  push([self = gate_ptr<runner>(this), type, serial] {
+    if (self->serial_ == serial) self->signal_.emit(type);
+  });
+}
+
+BULKHEAD_DECL std::shared_ptr<group_core> runner::group() noexcept {
+  std::lock_guard lock(mutex_);
+  return group_;
+}
+
+BULKHEAD_DECL std::shared_ptr<group_core> runner::leave_group() noexcept {
+  std::lock_guard lock(mutex_);
+  return std::move(group_);
+}
+
+BULKHEAD_DECL task_id runner::task() const noexcept {
+  static constinit std::atomic<task_id> last{0};
+  task_id id = id_.load(std::memory_order_relaxed);
+  if (id != 0) return id;
+  const task_id fresh = last.fetch_add(1, std::memory_order_relaxed) + 1;
+  return id_.compare_exchange_strong(id, fresh, std::memory_order_relaxed) ? fresh : id;
+}
+
+BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
+  namespace this_coro = boost::asio::this_coro;
+  for (;;) {
+    co_await boost::asio::async_initiate<const boost::asio::deferred_t, void()>(
+        parking(*this), boost::asio::deferred);
+    if (!child_) co_return;
+    do {
+      std::exception_ptr error;
+      bool has_awaited = false;
+      {
+        flight in_flight(*this);
+        try {
+          if (auto coroutine = child_->start(); coroutine.valid()) {
+            has_awaited = true;
+            co_await std::move(coroutine);
+          }
+        } catch (...) {
+          error = std::current_exception();
+        }
+        in_flight.landed();
+      }
+      ++serial_;
+      if (has_awaited) {
+        co_await this_coro::throw_if_cancelled(true);
+        co_await this_coro::reset_cancellation_state();
+      }
+      group_->child_ended(*child_, std::move(error), this);
+    } while (child_);
+  }
+}
+
+template <class Handler>
+void runner::park(Handler&& handler) {
+  coroutine_.hold(std::forward<Handler>(handler));
+  if (std::exchange(has_work_, false)) work_finished();
+  const std::shared_ptr<group_core> group = leave_group();
+  is_parked_ = true;
+  if (group) release(); // its own, of run()
+}
+
+BULKHEAD_DECL void runner::resume() {
+  is_parked_ = false;
+  coroutine_.resume();
+}
+
+/// The coroutine's frames are being destroyed.
+BULKHEAD_DECL void runner::lost() noexcept {
+  regard(own_);
+  if (std::exchange(has_work_, false)) work_finished();
+  child_->clear();
+  leave_group()->child_lost(*child_);
+  release(); // its own, of run(); the frames still have some
+}
+
+/// Parked, and used by nobody: lets the coroutine return.
+BULKHEAD_DECL void runner::end() noexcept {
+  const gate_ptr<runner> keep(this);
+  regard(own_);
+  child_ = nullptr;
+  pass_alone([this] { resume(); });
+}
+
+} // namespace bulkhead::detail
+
+#endif
