@@ -11,6 +11,7 @@
 #include <bulkhead/detail/group/child_of.hpp>
 #include <bulkhead/detail/group/driver.hpp>
 #include <bulkhead/detail/group/group_core.hpp>
+#include <bulkhead/detail/wait/awaits.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/error.hpp>
@@ -78,8 +79,9 @@ inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
 /// `operation_aborted` from a child is no failure, and a child that has not started never will.
 ///
-/// A child must not wait for its own group, by async_join(), or by async_spawn() while all children
-/// in flight do the same: it would wait for ever.
+/// A child that waits for its own group would wait for ever: async_join() from a child completes with
+/// `would_deadlock`, and so does async_spawn() if all children in flight would wait for a slot then. It
+/// is by its executor that a child is recognised, also from a scope within it.
 ///
 /// Object lifetimes: a group that is destroyed before it was joined cancels its children and leaves
 /// them alone; pending joins complete with `operation_aborted`. Only async_scope() guarantees that
@@ -139,17 +141,23 @@ public:
   /// Accepts a child, waiting until it can start.
   ///
   /// Completion signature  void(error_code ec)     the child starts, or has started, if !ec
-  /// Executor              the handler's, else get_executor(); never from within this call
+  /// Executor              the handler's, else get_executor(); never from within this call. A
+  ///                       coroutine that awaits this with `use_awaitable`, or as_tuple of it, goes
+  ///                       on at once, without passing through its executor, if it need not wait
   /// Cancellation          terminal, partial, total: the child is destroyed, not started
   /// Errors                closed              close() was called
+  ///                       would_deadlock      a child asks, and all children in flight would wait
+  ///                                           for a slot of this group then
   ///                       operation_aborted   this wait, or the group, was cancelled
   /// Complexity            O(1)
   template <class Child,
             asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>
   auto async_spawn(Child&& c, Token&& token = Token()) {
-    return asio::async_initiate<Token, void(error_code)>(
-        initiate_spawn(core_), token,
-        detail::new_child(detail::make_child(std::forward<Child>(c))));
+    detail::new_child child(detail::make_child(std::forward<Child>(c)));
+    if constexpr (detail::awaits<std::decay_t<Token>>)
+      return spawn_in_coroutine(core_, std::move(child), std::decay_t<Token>(token));
+    else
+      return wait_for_slot(core_, std::move(child), token);
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
@@ -160,6 +168,7 @@ public:
   /// Executor              the handler's, else get_executor(); never from within this call
   /// Cancellation          terminal, partial, total: abandons this wait, not the children
   /// Errors                system_error(operation_aborted)   cancelled, or the group was destroyed
+  ///                       system_error(would_deadlock)      a child of this group asks
   template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
   auto async_join(Token&& token = Token()) {
     return detail::initiate<void(std::exception_ptr)>(initiate_join(core_), token);
@@ -223,6 +232,23 @@ private:
   private:
     std::shared_ptr<detail::group_core> core_;
   };
+
+  /// An operation's awaitable passes through the executor even if the result is there at once. So
+  /// that is looked for before there is an operation.
+  template <class Token, class Awaitable = detail::awaitable_of<Token>>
+  static Awaitable spawn_in_coroutine(std::shared_ptr<detail::group_core> core,
+                                      detail::new_child what, Token token) {
+    error_code ec;
+    if (core->spawn_now(what.ptr, ec)) co_return detail::result_of_wait<Token>(ec);
+    co_return co_await wait_for_slot(std::move(core), std::move(what), token);
+  }
+
+  template <class Token>
+  static auto wait_for_slot(std::shared_ptr<detail::group_core> core, detail::new_child what,
+                            Token& token) {
+    return asio::async_initiate<Token, void(error_code)>(initiate_spawn(std::move(core)), token,
+                                                         std::move(what));
+  }
 
   class initiate_join {
   public:

@@ -19,7 +19,7 @@
 
 namespace bulkhead::detail {
 
-/// What a coroutine gets that waits for a void(error_code, T) with such a token.
+/// What a coroutine gets that waits for a void(error_code[, T]) with such a token.
 template <class Token>
 struct awaiting {
   static constexpr bool value = false;
@@ -29,12 +29,16 @@ template <class Executor>
 struct awaiting<boost::asio::use_awaitable_t<Executor>> {
   static constexpr bool value = true;
 
-  template <class T>
+  template <class T = void>
   using awaitable = boost::asio::awaitable<T, Executor>;
+
+  static void result(error_code ec) {
+    if (ec) throw system_error(ec);
+  }
 
   template <class T>
   static T result(error_code ec, T&& t) {
-    if (ec) throw system_error(ec);
+    result(ec);
     return std::forward<T>(t);
   }
 };
@@ -43,24 +47,24 @@ template <class Executor>
 struct awaiting<boost::asio::as_tuple_t<boost::asio::use_awaitable_t<Executor>>> {
   static constexpr bool value = true;
 
-  template <class T>
-  using awaitable = boost::asio::awaitable<std::tuple<error_code, T>, Executor>;
+  template <class... T>
+  using awaitable = boost::asio::awaitable<std::tuple<error_code, T...>, Executor>;
 
-  template <class T>
-  static std::tuple<error_code, T> result(error_code ec, T&& t) {
-    return {ec, std::forward<T>(t)};
+  template <class... T>
+  static std::tuple<error_code, T...> result(error_code ec, T&&... t) {
+    return {ec, std::forward<T>(t)...};
   }
 };
 
 template <class Token>
 concept awaits = awaiting<Token>::value;
 
-template <awaits Token, class T>
-using awaitable_of = typename awaiting<Token>::template awaitable<T>;
+template <awaits Token, class... T>
+using awaitable_of = typename awaiting<Token>::template awaitable<T...>;
 
-template <awaits Token, class T>
-auto result_of_wait(error_code ec, T&& t) {
-  return awaiting<Token>::result(ec, std::forward<T>(t));
+template <awaits Token, class... T>
+auto result_of_wait(error_code ec, T&&... t) {
+  return awaiting<Token>::result(ec, std::forward<T>(t)...);
 }
 
 } // namespace bulkhead::detail
