@@ -118,7 +118,8 @@ struct group_stats {
   std::uint64_t spawned = 0;   // accepted
   std::uint64_t completed = 0; // ended without an error
   std::uint64_t failed = 0;    // ended with one
-  std::uint64_t cancelled = 0; // ended with operation_aborted after a cancellation, or never started
+  std::uint64_t cancelled =
+      0; // ended with operation_aborted after a cancellation, or never started
 };
 
 /// A snapshot of a semaphore, taken at one moment, but for `wait_time`, which may be a little late.

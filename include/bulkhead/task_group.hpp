@@ -128,8 +128,7 @@ public:
   ///                                            failure
   template <class Child>
   void spawn(Child&& c) {
-    if (auto ec = core_->spawn(detail::make_child(std::forward<Child>(c))))
-      throw system_error(ec);
+    if (auto ec = core_->spawn(detail::make_child(std::forward<Child>(c)))) throw system_error(ec);
   }
 
   /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false.

@@ -117,9 +117,17 @@ BULKHEAD_DECL void gate::regard(own_part own) noexcept {
 }
 
 BULKHEAD_DECL void gate::work_started() {
-  std::lock_guard lock(mutex_);
-  if (work_++ == 0)
-    tracked_.emplace(boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
+  {
+    std::lock_guard lock(mutex_);
+    if (work_ != 0) {
+      ++work_;
+      return;
+    }
+  }
+  std::optional<boost::asio::any_io_executor> tracked(
+      boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
+  std::lock_guard lock(mutex_); // `tracked` ends after it, if it is too late
+  if (work_++ == 0) tracked_.swap(tracked);
 }
 
 BULKHEAD_DECL void gate::work_finished() noexcept {

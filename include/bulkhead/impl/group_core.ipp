@@ -27,7 +27,7 @@ public:
     if (group_) group_->lose(nullptr);
   }
 
-  void operator()() { std::exchange(group_, nullptr)->start_ready(); }
+  void operator()() { start_ready(std::move(group_)); }
 
 private:
   std::shared_ptr<group_core> group_;
@@ -43,7 +43,7 @@ public:
     group_->lose(group_->body_);
   }
 
-  void operator()() { std::exchange(group_, nullptr)->start_body_now(); }
+  void operator()() { start_body_now(std::move(group_)); }
 
 private:
   std::shared_ptr<group_core> group_;
@@ -59,37 +59,41 @@ BULKHEAD_DECL bool group_core::needs_starter() noexcept {
 /// An executor that refuses, by throwing, destroys the starter.
 BULKHEAD_DECL void group_core::post_starter() noexcept {
   try {
-    boost::asio::require(executor_, boost::asio::execution::blocking.never)
-        .execute(starter(shared_from_this()));
+    never_blocking_.execute(starter(shared_from_this()));
   } catch (...) {
   }
 }
 
-BULKHEAD_DECL void group_core::start_ready() noexcept {
+BULKHEAD_DECL void group_core::start_ready(std::shared_ptr<group_core> group) noexcept {
   {
-    std::lock_guard lock(mutex_);
-    if (ready_.empty()) {
-      starter_is_posted_ = false;
+    std::lock_guard lock(group->mutex_);
+    if (group->ready_.empty()) {
+      group->starter_is_posted_ = false;
       return;
     }
   }
   try {
-    runner::run(shared_from_this(), &group_core::assign_ready);
+    runner::run(group, &group_core::assign_ready);
   } catch (...) { // no memory for a runner
-    child* c;
-    bool post;
-    {
-      std::lock_guard lock(mutex_);
-      starter_is_posted_ = false;
-      if (ready_.empty()) return;
-      c = &ready_.pop_front();
-      running_.push_back(*c);
-      post = needs_starter();
-    }
-    if (post) post_starter();
-    c->clear();
-    child_ended(*c, std::current_exception(), nullptr);
+    group->fail_first(std::current_exception());
   }
+}
+
+/// The first child that is ready has failed before it has begun.
+BULKHEAD_DECL void group_core::fail_first(std::exception_ptr error) noexcept {
+  child* c;
+  bool post;
+  {
+    std::lock_guard lock(mutex_);
+    starter_is_posted_ = false;
+    if (ready_.empty()) return;
+    c = &ready_.pop_front();
+    running_.push_back(*c);
+    post = needs_starter();
+  }
+  if (post) post_starter();
+  c->clear();
+  child_ended(*c, std::move(error), nullptr);
 }
 
 BULKHEAD_DECL void group_core::assign_ready(runner& r) noexcept {
@@ -109,25 +113,24 @@ BULKHEAD_DECL void group_core::start_body(child_ptr body) {
     body_ = body.release();
     body_->is_body_ = true;
   }
-  boost::asio::require(executor_, boost::asio::execution::blocking.never)
-      .execute(body_starter(shared_from_this()));
+  never_blocking_.execute(body_starter(shared_from_this()));
 }
 
-BULKHEAD_DECL void group_core::start_body_now() noexcept {
+BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) noexcept {
   std::exception_ptr error;
   try {
-    runner::run(shared_from_this(), &group_core::assign_body);
-  } catch (...) {
+    runner::run(group, &group_core::assign_body);
+  } catch (...) { // no memory for a runner
     error = std::current_exception();
   }
   child* unstarted;
   {
-    std::lock_guard lock(mutex_);
-    unstarted = body_ && !body_->runner_ ? body_ : nullptr;
+    std::lock_guard lock(group->mutex_);
+    unstarted = group->body_ && !group->body_->runner_ ? group->body_ : nullptr;
   }
   if (!unstarted) return;
   unstarted->clear();
-  child_ended(*unstarted, error ? std::move(error) : std::exception_ptr(aborted()), nullptr);
+  group->child_ended(*unstarted, error ? error : aborted(), nullptr);
 }
 
 /// Unless the scope was cancelled before.
@@ -159,8 +162,9 @@ BULKHEAD_DECL void group_core::give_next(runner& r) noexcept {
 BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex,
                                      const boost::asio::any_io_executor& asker, std::size_t limit,
                                      policy p)
-    : executor_(outside_gates(ex)), context_(context_of(executor_)), parent_(task_gate_of(asker)),
-      limit_(limit), policy_(p) {}
+    : executor_(outside_gates(ex)),
+      never_blocking_(boost::asio::require(executor_, boost::asio::execution::blocking.never)),
+      context_(context_of(executor_)), parent_(task_gate_of(asker)), limit_(limit), policy_(p) {}
 
 BULKHEAD_DECL void group_core::attach() {
   if (context_) subscription_.subscribe(*context_, shared_from_this());
@@ -281,8 +285,7 @@ group_core::runner_within(const boost::asio::any_io_executor& ex) const noexcept
   return {};
 }
 
-BULKHEAD_DECL bool
-group_core::is_within_child(const boost::asio::any_io_executor& ex) noexcept {
+BULKHEAD_DECL bool group_core::is_within_child(const boost::asio::any_io_executor& ex) noexcept {
   const gate_ptr<runner> r = runner_within(ex);
   if (!r) return false;
   std::lock_guard lock(mutex_);
@@ -414,6 +417,7 @@ BULKHEAD_DECL void group_core::leave(child& c) noexcept {
 }
 
 BULKHEAD_DECL void group_core::child_ended(child& c, std::exception_ptr error, runner* r) noexcept {
+  if (!error && r && leave_quietly(c, *r)) return;
   const bool cancels = note(&c, error);
   error = nullptr;
   if (!cancels) return settle(&c, r);
@@ -424,6 +428,21 @@ BULKHEAD_DECL void group_core::child_ended(child& c, std::exception_ptr error, r
   c.destroy();
   cancel_children(boost::asio::cancellation_type::terminal, true);
   settle(nullptr, r);
+}
+
+/// The short way of settle(), if nobody waits for what it brings.
+BULKHEAD_DECL bool group_core::leave_quietly(child& c, runner& r) noexcept {
+  bool post;
+  {
+    std::lock_guard lock(mutex_);
+    if (pulls_ || !pending_.empty() || in_flight() <= 1 || c.is_body_) return false;
+    leave(c);
+    give_next(r);
+    post = needs_starter();
+  }
+  c.destroy();
+  if (post) post_starter();
+  return true;
 }
 
 BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept {
@@ -587,15 +606,18 @@ BULKHEAD_DECL void group_core::abandon() noexcept {
   std::shared_ptr<wait_set<std::exception_ptr>> joins;
   {
     std::lock_guard lock(mutex_);
+    closed_ = true;
     joins = joins_;
+    if (!joins && in_flight() == 0 && pending_.empty()) return;
   }
   if (joins) joins->complete(joins->take_all(), aborted());
   cancel_children(boost::asio::cancellation_type::terminal);
 }
 
-BULKHEAD_DECL std::exception_ptr group_core::result() const {
-  if (errors_.size() > 1) return std::make_exception_ptr(multiple_errors(errors_));
-  return errors_.empty() ? nullptr : errors_.front();
+/// What the failures of a group amount to.
+inline std::exception_ptr outcome_of(std::vector<std::exception_ptr> errors) {
+  if (errors.size() > 1) return std::make_exception_ptr(multiple_errors(std::move(errors)));
+  return errors.empty() ? nullptr : std::move(errors.front());
 }
 
 BULKHEAD_DECL void group_core::settle() noexcept { settle(nullptr, nullptr); }
@@ -604,7 +626,7 @@ BULKHEAD_DECL void group_core::settle() noexcept { settle(nullptr, nullptr); }
 BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
   spawns started;
   bool post;
-  std::exception_ptr outcome;
+  std::vector<std::exception_ptr> errors;
   std::shared_ptr<wait_set<std::exception_ptr>> joins;
   wait_set<std::exception_ptr>::list joined;
   std::shared_ptr<group_driver> finished;
@@ -638,7 +660,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
         finished = std::move(driver_);
         departing_.begin();
       }
-      if (!joined.empty() || finished) outcome = result();
+      if (!joined.empty() || finished) errors = errors_;
     }
   }
   if (ended) ended->destroy();
@@ -647,9 +669,10 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     started.pop_front().complete(error_code());
     end_departure();
   }
+  const std::exception_ptr outcome = outcome_of(std::move(errors));
   if (joins) joins->complete(std::move(joined), outcome);
   if (finished) {
-    finished->on_finished(std::move(outcome), is_dead);
+    finished->on_finished(outcome, is_dead);
   } else if (pulling) {
     pulling->on_progress();
   }
@@ -680,10 +703,7 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
     }
     destroy_dropped(std::move(dropped));
   }
-  {
-    std::unique_lock lock(mutex_);
-    departing_.wait(lock);
-  }
+  departing_.wait();
   settle();
 }
 
@@ -692,7 +712,7 @@ BULKHEAD_DECL void group_core::begin_departure() noexcept {
   departing_.begin();
 }
 
-BULKHEAD_DECL void group_core::end_departure() noexcept { departing_.end(mutex_); }
+BULKHEAD_DECL void group_core::end_departure() noexcept { departing_.end(); }
 
 BULKHEAD_DECL std::size_t group_core::size() const noexcept {
   std::lock_guard lock(mutex_);

@@ -71,9 +71,8 @@ BULKHEAD_DECL gate_ptr<runner> runner::take() {
 BULKHEAD_DECL gate_ptr<runner> runner::create() {
   gate_ptr<runner> r(new runner);
   r->regard({0, 1}); // so that nobody asks the inner executor, which there is not yet
-  r->pass_alone([&r] {
-    boost::asio::co_spawn(gate_executor(*r), r->loop(), completion{r->signal_.slot()});
-  });
+  r->pass_alone(
+      [&r] { boost::asio::co_spawn(gate_executor(*r), r->loop(), completion{r->signal_.slot()}); });
   own_part own = r->counted();
   own.refs -= 1;
   r->disregard(own);
@@ -91,7 +90,7 @@ BULKHEAD_DECL void runner::unreferenced() noexcept {
   }
 }
 
-BULKHEAD_DECL void runner::run(std::shared_ptr<group_core> group,
+BULKHEAD_DECL void runner::run(const std::shared_ptr<group_core>& group,
                                void (group_core::*assign)(runner&) noexcept) {
   const gate_ptr<runner> r = take();
   runner& self = *r;
@@ -109,7 +108,6 @@ BULKHEAD_DECL void runner::run(std::shared_ptr<group_core> group,
       self.leave_group();
       return self.release();
     }
-    group.reset();
     self.resume();
     if (self.is_parked_) return;
     self.work_started();

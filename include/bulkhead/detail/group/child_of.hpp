@@ -133,8 +133,8 @@ private:
 
   /// A coroutine for another type of executor is a thread of its own, on the same gate.
   template <class T, class Executor>
-  static boost::asio::awaitable<void>
-  await_coroutine(boost::asio::awaitable<T, Executor> a, Sink* sink) {
+  static boost::asio::awaitable<void> await_coroutine(boost::asio::awaitable<T, Executor> a,
+                                                      Sink* sink) {
     const Executor ex(co_await boost::asio::this_coro::executor);
     auto operation = boost::asio::co_spawn(ex, std::move(a), boost::asio::deferred);
     co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);

@@ -64,9 +64,9 @@ private:
 };
 
 template <class F, class T>
-inline constexpr bool wants_stop_token =
-    std::invocable<F&, T&, std::stop_token> ||
-    (!std::invocable<F&, T&> && std::invocable<F&, T, std::stop_token>);
+inline constexpr bool wants_stop_token = std::invocable<F&, T&, std::stop_token> ||
+                                         (!std::invocable<F&, T&> &&
+                                          std::invocable<F&, T, std::stop_token>);
 
 /// Calls f with an element, as an lvalue where f takes one, so that a coroutine may refer to it;
 /// and with a stop_token, if there is one.
@@ -79,12 +79,11 @@ decltype(auto) call_with(F& f, T& value, Stop... stop) {
 }
 
 template <class F, class T>
-struct call_of
-    : std::type_identity<decltype(call_with(std::declval<F&>(), std::declval<T&>()))> {};
+struct call_of : std::type_identity<decltype(call_with(std::declval<F&>(), std::declval<T&>()))> {};
 template <class F, class T>
 requires wants_stop_token<F, T>
-struct call_of<F, T> : std::type_identity<decltype(call_with(
-                           std::declval<F&>(), std::declval<T&>(), std::stop_token()))> {
+struct call_of<F, T> : std::type_identity<decltype(call_with(std::declval<F&>(), std::declval<T&>(),
+                                                             std::stop_token()))> {
 };
 
 template <class View, class F>
@@ -115,9 +114,7 @@ private:
 
   public:
     call(F& f, std::ranges::iterator_t<View>& it) : function_(&f), element_(it) {}
-    decltype(auto) operator()() requires(!stops) {
-      return call_with(*function_, element_.get());
-    }
+    decltype(auto) operator()() requires(!stops) { return call_with(*function_, element_.get()); }
     decltype(auto) operator()(std::stop_token stop) requires stops {
       return call_with(*function_, element_.get(), std::move(stop));
     }
@@ -275,14 +272,13 @@ template <class Each, class Where>
 struct initiate_each : Where {
   template <class Handler, class View, class F>
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
-    begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
-                 [&](const boost::asio::any_io_executor& ex,
-                     const boost::asio::any_io_executor& asker) {
-                   return std::make_shared<Each>(
-                       std::make_shared<group_core>(ex, asker, limit,
-                                                    group_core::policy::cancel_siblings),
-                       std::move(view), std::forward<F>(f));
-                 });
+    begin_driver(
+        static_cast<const Where&>(*this), std::forward<Handler>(handler),
+        [&](const boost::asio::any_io_executor& ex, const boost::asio::any_io_executor& asker) {
+          return std::make_shared<Each>(
+              std::make_shared<group_core>(ex, asker, limit, group_core::policy::cancel_siblings),
+              std::move(view), std::forward<F>(f));
+        });
   }
 };
 

@@ -16,6 +16,7 @@
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/detail/wait/wait_set.hpp>
 #include <bulkhead/error.hpp>
 #include <bulkhead/stats.hpp>
@@ -220,16 +221,17 @@ private:
   bool slot_is_free() const noexcept;
   bool needs_starter() noexcept;
   void post_starter() noexcept;
-  void start_ready() noexcept;
-  void start_body_now() noexcept;
+  static void start_ready(std::shared_ptr<group_core> group) noexcept;
+  static void start_body_now(std::shared_ptr<group_core> group) noexcept;
+  void fail_first(std::exception_ptr error) noexcept;
   void give(child& c, runner& r) noexcept;
   void give_next(runner& r) noexcept;
   void leave(child& c) noexcept;
+  bool leave_quietly(child& c, runner& r) noexcept;
   bool starts_waiting(spawn_op& op, runner* asker) noexcept;
   void stop_waiting(spawn_op& op) noexcept;
   bool note(child* c, const std::exception_ptr& error) noexcept;
   bool record(const std::exception_ptr& error, bool from_body);
-  std::exception_ptr result() const;
   void settle(child* ended, runner* r) noexcept;
   void drop_unstarted(children& dropped) noexcept;
   void end_dropped(children dropped, error_code ec) noexcept;
@@ -240,22 +242,23 @@ private:
   gate_ptr<runner> runner_within(const boost::asio::any_io_executor& ex) const noexcept;
 
   const boost::asio::any_io_executor executor_;
+  const boost::asio::any_io_executor never_blocking_; // the same
   boost::asio::execution_context* const context_;
   const gate_ptr<gate> parent_; // the child that this group is part of
   const std::size_t limit_;
   const policy policy_;
 
-  mutable std::mutex mutex_;
+  mutable spin_lock mutex_;
   children pending_;
   children ready_;
   children running_;
   key_table<spawn_op> keys_;
-  departures departing_; // operations that were taken out
+  light_departures departing_; // operations that were taken out
   std::size_t reserved_ = 0;
   std::uint64_t reserved_at_ = 0;  // cancels_ then
   std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
   std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group
-  std::size_t takers_ = 0; // runners that will look for a child once the driver has pulled
+  std::size_t takers_ = 0;         // runners that will look for a child once the driver has pulled
   child* body_ = nullptr;
   bool body_runs_ = false;
   bool starter_is_posted_ = false;

@@ -50,7 +50,8 @@ class runner final : public gate, public cached<runner> {
 public:
   /// Runs the child that `assign` gives it, if any, inside this call until it waits for something;
   /// then others that the group has for it.
-  static void run(std::shared_ptr<group_core> group, void (group_core::*assign)(runner&) noexcept);
+  static void run(const std::shared_ptr<group_core>& group,
+                  void (group_core::*assign)(runner&) noexcept);
 
   /// Sends `type` to the child with this number, in a later step, unless it has ended by then.
   void emit(boost::asio::cancellation_type type, std::uint64_t serial);

@@ -8,9 +8,11 @@
 #ifndef BULKHEAD_DETAIL_WAIT_DEPARTURES_HPP
 #define BULKHEAD_DETAIL_WAIT_DEPARTURES_HPP
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
+#include <thread>
 
 namespace bulkhead::detail {
 
@@ -46,6 +48,25 @@ public:
 private:
   std::size_t count_ = 0;
   std::condition_variable none_;
+};
+
+/// The same for an engine whose lock is a spin_lock: whoever waits for the last gives way meanwhile.
+/// What those on their way did is seen by who has waited for them.
+class light_departures {
+public:
+  /// Under the engine's lock, in one step with taking `n` operations out.
+  void begin(std::size_t n = 1) noexcept { count_.fetch_add(n, std::memory_order_relaxed); }
+
+  /// When they are posted.
+  void end(std::size_t n = 1) noexcept { count_.fetch_sub(n, std::memory_order_release); }
+
+  /// Not under the lock.
+  void wait() const noexcept {
+    while (count_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+  }
+
+private:
+  std::atomic<std::size_t> count_{0};
 };
 
 } // namespace bulkhead::detail

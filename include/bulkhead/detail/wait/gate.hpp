@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/execution/blocking.hpp>
@@ -71,7 +72,7 @@ private:
 /// child half-way, on whatever executor, and nobody else pays for it: the children do not wait for
 /// one another.
 ///
-/// A mutex guards the queue; `busy_` says that a drain is running or on its way to the inner
+/// A lock guards the queue; `busy_` says that a drain is running or on its way to the inner
 /// executor. A drain runs what was queued when it began, and posts itself again for what came
 /// meanwhile, so that a function that posts lets others on the inner executor have
 /// their turn first. When the inner context is destroyed, the drain is destroyed uninvoked and
@@ -147,7 +148,7 @@ protected:
   void regard(own_part own) noexcept;
 
   // Guards the queue, and what a derived class would have guarded with it.
-  std::mutex mutex_;
+  spin_lock mutex_;
 
 private:
   class node : public list_hook<> {

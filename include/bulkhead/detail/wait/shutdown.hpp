@@ -8,8 +8,10 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
 #define BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
 
+#include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <boost/asio/execution/context.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
@@ -17,7 +19,7 @@
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 
-#include <condition_variable>
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -62,19 +64,18 @@ public:
   void depart(node& n) noexcept {
     std::lock_guard lock(mutex_);
     if (n.is_linked()) nodes_.erase(n);
-    ++departed_;
+    departing_.begin();
   }
 
-  void arrived() noexcept {
-    std::lock_guard lock(mutex_);
-    if (--departed_ == 0) all_arrived_.notify_all();
-  }
+  void arrived() noexcept { departing_.end(); }
 
   void shutdown() noexcept {
+    is_shut_down_.store(true, std::memory_order_release);
     end_waits();
-    std::unique_lock lock(mutex_);
-    all_arrived_.wait(lock, [this] { return departed_ == 0; });
+    departing_.wait();
   }
+
+  bool is_shut_down() const noexcept { return is_shut_down_.load(std::memory_order_acquire); }
 
 private:
   void end_waits() noexcept {
@@ -92,10 +93,10 @@ private:
     }
   }
 
-  std::mutex mutex_;
+  spin_lock mutex_;
   intrusive_list<node> nodes_;
-  std::size_t departed_ = 0;
-  std::condition_variable all_arrived_;
+  light_departures departing_;
+  std::atomic<bool> is_shut_down_{false};
 };
 
 class shutdown_service final : public boost::asio::execution_context::service {
@@ -105,7 +106,18 @@ public:
   explicit shutdown_service(boost::asio::execution_context& context)
       : boost::asio::execution_context::service(context) {}
 
-  const std::shared_ptr<shutdown_registry>& registry() const noexcept { return registry_; }
+  /// The registry of `context`. Each thread remembers the last, because to look for a service takes
+  /// the context's lock; a registry that is not shut down says that the context is still the same.
+  static const std::shared_ptr<shutdown_registry>&
+  registry_of(boost::asio::execution_context& context) {
+    static thread_local boost::asio::execution_context* last = nullptr;
+    static thread_local std::shared_ptr<shutdown_registry> its;
+    if (last != &context || its->is_shut_down()) {
+      its = boost::asio::use_service<shutdown_service>(context).registry_;
+      last = &context;
+    }
+    return its;
+  }
 
 private:
   void shutdown() override { registry_->shutdown(); }
@@ -146,7 +158,7 @@ public:
   void subscribe(boost::asio::execution_context& context, std::weak_ptr<shutdown_target> target,
                  wait_key key = {}) {
     cancel();
-    registry_ = boost::asio::use_service<shutdown_service>(context).registry();
+    registry_ = shutdown_service::registry_of(context);
     node_.target = std::move(target);
     node_.key = key;
     departs_ = false;

@@ -14,6 +14,7 @@
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
+#include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/cancellation_type.hpp>
@@ -80,7 +81,7 @@ public:
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept {
     if (waiter* op = take(key)) {
       op->complete(aborted());
-      departing_.end(mutex_);
+      departing_.end();
     }
   }
 
@@ -99,7 +100,7 @@ public:
   void complete(list all, const Result& result) noexcept {
     const std::size_t n = all.size();
     while (!all.empty()) all.pop_front().complete(result);
-    departing_.end(mutex_, n);
+    departing_.end(n);
   }
 
   /// As complete(), but handlers that would run on `own` are destroyed instead.
@@ -128,7 +129,7 @@ private:
 
   void destroy(list all) noexcept {
     for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op)) op->retire();
-    departing_.end(mutex_, all.size());
+    departing_.end(all.size());
     while (!all.empty()) all.pop_front().destroy();
   }
 
@@ -137,17 +138,16 @@ private:
       destroy(take_all());
     } else if (waiter* op = take(key)) {
       op->retire();
-      departing_.end(mutex_);
+      departing_.end();
       op->destroy();
     }
-    std::unique_lock lock(mutex_);
-    departing_.wait(lock);
+    departing_.wait();
   }
 
-  std::mutex mutex_;
+  spin_lock mutex_;
   list waiters_;
   key_table<waiter> keys_;
-  departures departing_;
+  light_departures departing_;
   boost::asio::execution_context* context_ = nullptr;
   shutdown_subscription subscription_;
 };
