@@ -70,8 +70,8 @@ inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
 /// Children that run together, at most `limit` at a time, and are waited for together.
 ///
 /// A *child* is an `awaitable<T>`, a deferred Asio operation, a callable that returns either, or a
-/// plain callable; a callable that takes a std::stop_token gets one. Children run on the group's
-/// executor. Each has its own cancellation slot, and whatever concerns it happens on an executor of
+/// plain callable; a callable that takes a std::stop_token gets one, and one that takes an
+/// asio::yield_context is a stackful coroutine. Children run on the group's executor. Each has its own cancellation slot, and whatever concerns it happens on an executor of
 /// its own over the group's, one step at a time: on a multi-threaded executor too, cancelling a
 /// child never races with the child. `this_coro::executor` of a child is that executor.
 ///
@@ -154,7 +154,7 @@ public:
   auto async_spawn(Child&& c, Token&& token = Token()) {
     detail::new_child child(detail::make_child(std::forward<Child>(c)));
     if constexpr (detail::awaits<std::decay_t<Token>>)
-      return spawn_in_coroutine(core_, std::move(child), std::decay_t<Token>(token));
+      return spawn_in_coroutine(core_, std::move(child), std::decay_t<Token>(std::as_const(token)));
     else
       return wait_for_slot(core_, std::move(child), token);
   }
@@ -283,6 +283,12 @@ private:
 
 namespace detail {
 
+template <class Body>
+concept stackful_body = !std::invocable<Body&, task_group&> &&
+                        requires(Body & body, task_group& group, yield_context& yield) {
+  body(group, yield);
+};
+
 /// The driver behind async_scope(): the body is a coroutine, in a gate of its own.
 template <class... R>
 class scope final : public driver<R...> {
@@ -306,7 +312,10 @@ private:
   struct body_of {
     Body body;
     task_group* group;
-    auto operator()() { return body(*group); }
+    auto operator()() requires std::invocable<Body&, task_group&> { return body(*group); }
+    auto operator()(yield_context& yield) requires stackful_body<Body> {
+      return body(*group, yield);
+    }
   };
 
   struct keep_result {
@@ -353,9 +362,13 @@ struct scope_of_body {
   using result = std::invoke_result_t<Body&, task_group&>;
   static_assert(
       is_coroutine<result>,
-      "the body of a scope is a callable that takes a task_group& and returns an awaitable");
+      "the body of a scope is a callable that takes a task_group& and returns an awaitable, "
+      "or takes an asio::yield_context as well");
   using type = typename scope_for<typename value_of<result>::type>::type;
 };
+template <stackful_body Body>
+struct scope_of_body<Body> : scope_for<decltype(std::declval<Body&>()(
+                                 std::declval<task_group&>(), std::declval<yield_context&>()))> {};
 
 template <class Body>
 using scope_type = typename scope_of_body<std::decay_t<Body>>::type;
@@ -387,7 +400,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// scope cancels body and children. The group's own cancel() cancels the children only, and is no
 /// error.
 ///
-/// `body` returns an `awaitable<T>`, T void or default-constructible. The scope runs on `ex`, or,
+/// `body` returns an `awaitable<T>`, T void or default-constructible; or it is a stackful coroutine,
+/// `T body(task_group&, asio::yield_context)`. The scope runs on `ex`, or,
 /// in the overload without it, on the handler's associated executor (which must exist): in a
 /// coroutine, where the coroutine runs. In a scope within a child, children run beside that child.
 ///

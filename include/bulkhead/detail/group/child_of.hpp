@@ -60,6 +60,23 @@ struct value_of<R>
     : value_of_signature<typename decltype(std::declval<R>()(signature_probe()))::type> {
 };
 
+/// What a stackful coroutine gets: a complete type where <boost/asio/spawn.hpp> is included, and only
+/// there can a callable take it.
+using yield_context = boost::asio::basic_yield_context<boost::asio::any_io_executor>;
+
+template <class F>
+concept stackful = !std::invocable<F&> && !std::invocable<F&, std::stop_token> &&
+                   requires(F & f, yield_context& yield) {
+  f(yield);
+};
+
+/// What a callable returns, called as the child that it makes.
+template <class F>
+struct work_of : std::remove_cvref<callable_result<F>> {};
+template <stackful F>
+struct work_of<F>
+    : std::remove_cvref<decltype(std::declval<F&>()(std::declval<yield_context&>()))> {};
+
 struct ignore_result {
   template <class... T>
   void operator()(T&&...) const noexcept {}
@@ -70,7 +87,7 @@ struct ignore_result {
 /// A child made of a callable. `Sink` gets its result, in the child's gate.
 template <class F, class Sink>
 class child_of final : public child {
-  using result = std::remove_cvref_t<callable_result<F>>;
+  using result = typename work_of<F>::type;
 
 public:
   template <class G>
@@ -95,8 +112,10 @@ private:
   ~child_of() = default;
 
   boost::asio::awaitable<void> start() override {
-    if constexpr (std::is_same_v<result, boost::asio::awaitable<void>> &&
-                  std::is_same_v<Sink, ignore_result>) {
+    if constexpr (stackful<F>) {
+      return await_stackful(&*function_, &sink_);
+    } else if constexpr (std::is_same_v<result, boost::asio::awaitable<void>> &&
+                         std::is_same_v<Sink, ignore_result>) {
       return invoke();
     } else if constexpr (is_coroutine<result>) {
       return await_coroutine(invoke(), &sink_);
@@ -140,6 +159,14 @@ private:
     co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);
   }
 
+  /// A stackful coroutine is a thread of its own too.
+  static boost::asio::awaitable<void> await_stackful(F* f, Sink* sink) {
+    const boost::asio::any_io_executor ex = co_await boost::asio::this_coro::executor;
+    auto function = [f](yield_context yield) { return (*f)(yield); };
+    auto operation = spawn(ex, function, boost::asio::deferred); // Asio's: see yield_context
+    co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);
+  }
+
   std::optional<F> function_;
   [[no_unique_address]] Sink sink_;
 };
@@ -158,9 +185,10 @@ child_ptr make_child(C&& c) {
     return child_of<returns<type>, ignore_result>::create(returns<type>{std::forward<C>(c)},
                                                           ignore_result());
   } else {
-    static_assert(std::invocable<type&> || std::invocable<type&, std::stop_token>,
-                  "a child is an awaitable, a deferred operation, or a callable, with nothing or a "
-                  "std::stop_token as its argument");
+    static_assert(
+        std::invocable<type&> || std::invocable<type&, std::stop_token> || stackful<type>,
+        "a child is an awaitable, a deferred operation, or a callable that takes nothing, a "
+        "std::stop_token, or an asio::yield_context");
     return child_of<type, ignore_result>::create(std::forward<C>(c), ignore_result());
   }
 }
