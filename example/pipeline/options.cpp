@@ -15,7 +15,7 @@ std::optional<options> read_options(int argc, const char* const* argv, std::ostr
   example::command_line line("pipeline [options]: reads, transforms and writes records");
   line.number("records", o.records, 1, 10 * million, "records to be read")
       .number("read-ms", o.read_time, 0, day, "time that reading a record takes")
-      .number("rounds", o.rounds, 1, 1000 * million, "work to transform a record")
+      .number("rounds", o.rounds, 1, 1000 * million * million, "work to transform a record")
       .number("write-ms", o.write_time, 0, day, "time that writing a record takes")
       .number("threads", o.threads, 1, 1024, "threads of the pool")
       .number("reads", o.reads, 1, million, "records being read at one time")
