@@ -13,8 +13,8 @@
 // of records in memory that does not depend on how many there are to be read.
 //
 // Reading is an async_for_each over the records' numbers; the others are task groups with a limit,
-// transforming on the processors, with a std::stop_token. All of it is in one async_scope, on a pool
-// of threads, and can be cancelled as a whole: by Ctrl-C, by --cancel-after, by --deadline-ms. Nothing
+// transforming on a pool of its own, with a std::stop_token. All of it is in one async_scope, on another
+// pool, and can be cancelled as a whole: by Ctrl-C, by --cancel-after, by --deadline-ms. Nothing
 // is in flight then, and the last line says whether each record that came in has gone out, once, or
 // was cancelled, and whether what was written adds up to what the same work gives one by one.
 //
@@ -74,14 +74,14 @@ void print(const pipeline::pipeline& p, const options& o, double seconds) {
 }
 
 int run(const options& o) {
-  bulkhead::pool workers(o.threads);
-  pipeline::pipeline p(workers, o);
-  boost::asio::io_context io;
-  boost::asio::co_spawn(io, p.run(io), [](std::exception_ptr e) {
+  bulkhead::pool io(o.io_threads), cpu(o.threads);
+  pipeline::pipeline p(io, cpu, o);
+  boost::asio::io_context main;
+  boost::asio::co_spawn(main, p.run(main), [](std::exception_ptr e) {
     if (e) std::rethrow_exception(e);
   });
   const auto start = std::chrono::steady_clock::now();
-  io.run();
+  main.run();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
 
   print(p, o, took.count());

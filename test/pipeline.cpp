@@ -60,7 +60,7 @@ BOOST_AUTO_TEST_CASE(every_record_goes_through_all_stages_once) {
   check_complete(run({"--records", "500"}), 500);
   check_complete(run({"--records", "1"}), 1);
   check_complete(run({"--records", "2000", "--read-ms", "0", "--write-ms", "0", "--rounds", "1",
-                      "--threads", "4"}),
+                      "--threads", "4", "--io-threads", "4"}),
                  2000);
 }
 
@@ -79,7 +79,7 @@ BOOST_AUTO_TEST_CASE(a_slow_stage_holds_up_those_before_it) {
 
 BOOST_AUTO_TEST_CASE(each_limit_may_be_one) {
   const report r = run({"--records", "50", "--reads", "1", "--transforms", "1", "--writes", "1",
-                        "--room", "1", "--threads", "1", "--rounds", "100"});
+                        "--room", "1", "--threads", "1", "--io-threads", "1", "--rounds", "100"});
   check_complete(r, 50);
   for (const char* stage : stages) BOOST_TEST(of(stage, r).after("at most") == 1);
 }
@@ -87,7 +87,7 @@ BOOST_AUTO_TEST_CASE(each_limit_may_be_one) {
 BOOST_AUTO_TEST_CASE(the_sum_does_not_depend_on_the_limits) {
   const auto sum = [](const char* limit) {
     const report r = run({"--records", "300", "--rounds", "100", "--reads", limit, "--transforms",
-                          limit, "--writes", limit, "--threads", limit});
+                          limit, "--writes", limit, "--threads", limit, "--io-threads", limit});
     return r.from(", sum ").text();
   };
   BOOST_TEST(sum("1") == sum("7"));
@@ -95,8 +95,8 @@ BOOST_AUTO_TEST_CASE(the_sum_does_not_depend_on_the_limits) {
 
 BOOST_AUTO_TEST_CASE(cancelled_in_the_middle_it_leaves_nothing_in_flight) {
   for (const char* threads : {"1", "4"}) {
-    const report r = run(
-        {"--records", "1000000", "--cancel-after", "300", "--threads", threads, "--rounds", "100"});
+    const report r = run({"--records", "1000000", "--cancel-after", "300", "--io-threads", threads,
+                          "--rounds", "100"});
     check_balance(r);
     BOOST_TEST(r.after("\ncancelled after") == 300);
     BOOST_TEST(r.before("records written") >= 300, r.text());
@@ -151,12 +151,12 @@ BOOST_AUTO_TEST_CASE(the_deadline_ends_it_and_is_a_failure) {
 BOOST_AUTO_TEST_CASE(refuses_bad_options_at_its_start) {
   test::check_refuses_numbers("pipeline",
                               {"--records", "--read-ms", "--rounds", "--write-ms", "--threads",
-                               "--reads", "--transforms", "--writes", "--room", "--cancel-after",
-                               "--deadline-ms"},
+                               "--io-threads", "--reads", "--transforms", "--writes", "--room",
+                               "--cancel-after", "--deadline-ms"},
                               {"-1", "junk", "1.5", "18446744073709551616"});
   test::check_refuses_numbers("pipeline",
-                              {"--records", "--rounds", "--threads", "--reads", "--transforms",
-                               "--writes", "--room", "--deadline-ms"},
+                              {"--records", "--rounds", "--threads", "--io-threads", "--reads",
+                               "--transforms", "--writes", "--room", "--deadline-ms"},
                               {"0"});
 
   process unknown({"--record", "2"});

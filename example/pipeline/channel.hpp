@@ -26,7 +26,7 @@ namespace asio = boost::asio;
 /// before it, which is full soon as well.
 class channel {
 public:
-  channel(bulkhead::pool& p, std::size_t room) : channel_(p, room) {}
+  channel(bulkhead::pool& io, std::size_t room) : channel_(io, room) {}
 
   asio::awaitable<void> send(record r);
 

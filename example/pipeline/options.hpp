@@ -23,7 +23,8 @@ struct options {
   std::chrono::milliseconds write_time{2};
 
   // its limits
-  std::size_t threads = bulkhead::available_parallelism();
+  std::size_t threads = bulkhead::available_parallelism(); // that transform
+  std::size_t io_threads = 2;                              // that do all else
   std::size_t reads = 8;
   std::size_t transforms = 4;
   std::size_t writes = 4;

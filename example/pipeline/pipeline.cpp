@@ -79,16 +79,15 @@ asio::awaitable<void> for_each_received(channel& from, std::size_t limit, F f) {
 
 } // namespace
 
-pipeline::pipeline(bulkhead::pool& workers, const options& o)
-    : workers_(workers),
-      options_(o), read_{"read", o.reads}, transform_{"transform", o.transforms}, write_{"write",
-                                                                                         o.writes},
-      to_transform_(workers, o.room), to_write_(workers, o.room), times_(o.records) {}
+pipeline::pipeline(bulkhead::pool& io, bulkhead::pool& cpu, const options& o)
+    : io_(io), cpu_(cpu), options_(o), read_("read", o.reads),
+      transform_("transform", o.transforms), write_("write", o.writes), to_transform_(io, o.room),
+      to_write_(io, o.room), times_(o.records) {}
 
 /// One scope is around all stages, and each stage is one in it. So whatever ends it, a failure or a
 /// cancellation, ends all of them, and it has not ended before the last of their children has.
-asio::awaitable<void> pipeline::run(asio::io_context& io) {
-  asio::signal_set signals(io, SIGINT, SIGTERM);
+asio::awaitable<void> pipeline::run(asio::io_context& caller) {
+  asio::signal_set signals(caller, SIGINT, SIGTERM);
   const auto stages = [this](bulkhead::task_group& all) -> asio::awaitable<void> {
     const auto transform = [this](record r) { return this->transform(std::move(r)); };
     const auto write = [this, &all](record r) { return this->write(std::move(r), all); };
@@ -101,10 +100,10 @@ asio::awaitable<void> pipeline::run(asio::io_context& io) {
     all.spawn(for_each_received(to_write_, options_.writes, write));
     co_return;
   };
-  // The scope is on the pool; we are on a context with one thread, as operator|| demands. As tuples,
+  // The scope is on a pool; we are on a context with one thread, as operator|| demands. As tuples,
   // because it would take an exception for a reason to go on waiting.
   const auto first =
-      co_await (bulkhead::async_scope(workers_, bulkhead::group_options{}, stages,
+      co_await (bulkhead::async_scope(io_, bulkhead::group_options{}, stages,
                                       bulkhead::timeout(options_.deadline, use_tuple)) ||
                 signals.async_wait(use_tuple));
   to_transform_.discard();
@@ -144,7 +143,7 @@ asio::awaitable<void> pipeline::transform(record r) {
   const auto work = [value = r.value, rounds = options_.rounds](std::stop_token stop) {
     return transformed(value, rounds, std::move(stop));
   };
-  r.value = co_await workers_.async_submit(work, asio::use_awaitable);
+  r.value = co_await cpu_.async_submit(work, asio::use_awaitable);
   co_await to_write_.send(std::move(r));
   here.handled();
 }

@@ -25,25 +25,31 @@ namespace pipeline {
 
 /// What one stage has done.
 struct stage {
-  const char* name;
-  std::size_t limit;
-  gauge records{};
+  stage(const char* n, std::size_t l) : name(n), limit(l) {}
+
+  const char* const name;
+  const std::size_t limit;
+  gauge records;
   std::atomic<std::size_t> handled{0};
 
   std::size_t cancelled() const noexcept { return records.all() - handled; }
 };
 
-/// Reads records, transforms them and writes them, on the threads of a pool. Each stage has a limit,
-/// and each channel between two of them has one; with that, so has the number of records there are.
+/// Reads records, transforms them and writes them. Each stage has a limit, and each channel between
+/// two of them has one; with that, so has the number of records there are.
+///
+/// The stages run on the threads of `io`, and only the work of transforming on those of `cpu`. With
+/// one pool for both, all its threads could be at work: then there would be none to read and write,
+/// and none to cancel the work, for that is done where the children of a group run.
 class pipeline {
 public:
   enum class end { complete, cancelled, interrupted, late };
 
-  pipeline(bulkhead::pool& workers, const options& o);
+  pipeline(bulkhead::pool& io, bulkhead::pool& cpu, const options& o);
 
   /// Until all records are written, or it is cancelled, or SIGINT or SIGTERM comes, or the deadline.
-  /// In any case nothing is in flight then. For one thread that runs `io`.
-  asio::awaitable<void> run(asio::io_context& io);
+  /// In any case nothing is in flight then. For a context that one thread runs.
+  asio::awaitable<void> run(asio::io_context& caller);
 
   // When it has run:
 
@@ -65,7 +71,8 @@ private:
   asio::awaitable<void> transform(record r);
   asio::awaitable<void> write(record r, bulkhead::task_group& all);
 
-  bulkhead::pool& workers_;
+  bulkhead::pool& io_;
+  bulkhead::pool& cpu_;
   const options options_;
   end how_ = end::complete;
 
