@@ -29,10 +29,10 @@ void throw_if(error_code error) {
 } // namespace
 
 asio::awaitable<void> channel::send(record r) {
-  if (!channel_.try_send(error_code(), std::move(r))) {
-    ++found_full_;
+  if (!channel_.try_send(error_code(), std::move(r))) { // which leaves r alone then
     const auto [error] = co_await channel_.async_send(error_code(), std::move(r), use_tuple);
     throw_if(error);
+    ++found_full_;
   }
   ++sent_;
 }
