@@ -35,7 +35,6 @@
 #include <iostream>
 #include <numeric>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -47,11 +46,7 @@ using std::uintmax_t;
 void ensure_descriptors(const crawler::options& o) {
   constexpr std::uint64_t others = 32;
   const std::uint64_t needed = 2 * o.in_flight + others;
-  const std::uint64_t allowed = example::raise_descriptor_limit();
-  if (allowed < needed)
-    throw std::runtime_error("--in-flight " + std::to_string(o.in_flight) + " takes " +
-                             std::to_string(needed) + " descriptors, of which " +
-                             std::to_string(allowed) + " are allowed (ulimit -Hn)");
+  example::ensure_descriptors("--in-flight " + std::to_string(o.in_flight), needed);
 }
 
 void print_pages(const crawler::crawl& c, const crawler::web& web, double seconds) {

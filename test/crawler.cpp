@@ -10,6 +10,8 @@
 // in a bad manner but for errors.
 
 #include "support/process.hpp"
+#include "support/refusal.hpp"
+#include "support/report.hpp"
 #include "support/watchdog.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -18,7 +20,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace {
@@ -26,24 +27,12 @@ namespace {
 using test::arguments;
 using test::process;
 
-constexpr std::string_view digits = "0123456789";
 const std::string a_day = "86400000";
 
 /// What the crawler says in the end.
-class report {
+class report : public test::report {
 public:
-  explicit report(std::string text) : text_(std::move(text)) {}
-
-  /// The number that stands before `words`.
-  std::uint64_t before(std::string_view words) const {
-    const std::size_t end = find(' ' + std::string(words));
-    return std::stoull(text_.substr(text_.find_last_not_of(digits, end - 1) + 1));
-  }
-
-  /// The number that follows `words`.
-  std::uint64_t after(std::string_view words) const {
-    return std::stoull(text_.substr(find(std::string(words) + ' ') + words.size() + 1));
-  }
+  using test::report::report;
 
   std::uint64_t failed() const {
     return before("timeouts") + before("HTTP errors") + before("connection errors");
@@ -52,24 +41,13 @@ public:
   /// Requests to a host, and how many of them were in flight at most.
   std::pair<unsigned, unsigned> of_host(int n) const {
     const std::string name = "host-" + std::to_string(n) + ".test ";
+    const std::string seen = from(name).text().substr(name.size());
     unsigned requests = 0, highest = 0;
-    BOOST_TEST(std::sscanf(text_.c_str() + find(name) + name.size(),
-                           "%u requests, at most %u in flight", &requests, &highest) == 2,
-               text_);
+    BOOST_TEST(
+        std::sscanf(seen.c_str(), "%u requests, at most %u in flight", &requests, &highest) == 2,
+        text());
     return {requests, highest};
   }
-
-  bool ends_with(std::string_view words) const { return text_.ends_with(words); }
-  const std::string& text() const noexcept { return text_; }
-
-private:
-  std::size_t find(const std::string& words) const {
-    const std::size_t at = text_.find(words);
-    BOOST_TEST_REQUIRE(at != text_.npos, "\"" << words << "\" is not in:\n" << text_);
-    return at;
-  }
-
-  std::string text_;
 };
 
 report crawl(const arguments& options) {
@@ -168,23 +146,12 @@ BOOST_AUTO_TEST_CASE(a_signal_ends_it_in_good_order) {
 }
 
 BOOST_AUTO_TEST_CASE(refuses_bad_options_at_its_start) {
-  const auto check = [](const std::string& name, const std::string& value) {
-    BOOST_TEST_CONTEXT(name << ' ' << value) {
-      for (const arguments& options : {arguments{name, value}, arguments{name + '=' + value}}) {
-        process p(options);
-        const std::string text = p.rest();
-        BOOST_TEST(text.starts_with("crawler: " + name + " must be a whole number from "), text);
-        BOOST_TEST(text.ends_with(" (got \"" + value + "\")\n"), text);
-        BOOST_TEST(p.wait() == 2);
-      }
-    }
-  };
-  for (const std::string name :
-       {"--hosts", "--pages", "--latency-ms", "--in-flight", "--per-host", "--timeout-ms"})
-    for (const std::string value : {"-1", "junk", "1.5", "18446744073709551616"})
-      check(name, value);
-  for (const std::string name : {"--hosts", "--pages", "--in-flight", "--per-host", "--timeout-ms"})
-    check(name, "0");
+  test::check_refuses_numbers(
+      "crawler",
+      {"--hosts", "--pages", "--latency-ms", "--in-flight", "--per-host", "--timeout-ms"},
+      {"-1", "junk", "1.5", "18446744073709551616"});
+  test::check_refuses_numbers(
+      "crawler", {"--hosts", "--pages", "--in-flight", "--per-host", "--timeout-ms"}, {"0"});
 
   process unknown({"--host", "2"});
   BOOST_TEST(unknown.rest() == "crawler: unrecognised option '--host'\n");

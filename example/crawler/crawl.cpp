@@ -2,6 +2,7 @@
 // Distributed under the Boost Software License, Version 1.0. (See accompanying file LICENSE_1_0.txt
 // or copy at https://www.boost.org/LICENSE_1_0.txt)
 
+#include "../support/hang_up.hpp"
 #include "crawl.hpp"
 
 #include <bulkhead/error.hpp>
@@ -9,7 +10,6 @@
 #include <bulkhead/timeout.hpp>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/buffer.hpp>
 #include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/error.hpp>
@@ -37,22 +37,6 @@ using namespace asio::experimental::awaitable_operators;
 using namespace std::chrono_literals;
 
 constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
-
-/// How long the server may take to notice that we have hung up, before we no longer count on it.
-constexpr auto linger = 10s;
-
-/// Ends a request that came to nothing, and waits until the server has ended it as well. As long as
-/// that works on it, the request is in flight and has to keep its permits, whatever we think of it.
-///
-/// It cannot be cancelled: it is what cancelling a request consists of.
-asio::awaitable<void> hang_up(tcp::socket& socket) {
-  error_code error;
-  socket.shutdown(tcp::socket::shutdown_send, error);
-  char discarded[1024];
-  while (!error)
-    std::tie(error, std::ignore) = co_await socket.async_read_some(
-        asio::buffer(discarded), bulkhead::timeout(linger, use_tuple));
-}
 
 } // namespace
 
@@ -123,7 +107,7 @@ asio::awaitable<crawl::response> crawl::fetch(url page) {
   }
   if (error) {
     co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    co_await hang_up(c->socket);
+    co_await example::hang_up(c->socket);
     throw system_error(error);
   }
   if (answer.keep_alive()) idle_.push_back(std::move(c));

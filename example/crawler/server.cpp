@@ -13,7 +13,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 
-#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -23,20 +22,6 @@ namespace {
 using namespace asio::experimental::awaitable_operators;
 
 constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
-
-class in_progress {
-public:
-  explicit in_progress(gauge& g) : gauge_(g) {
-    ++gauge_.requests;
-    gauge_.highest = std::max(gauge_.highest, ++gauge_.now);
-  }
-  in_progress(const in_progress&) = delete;
-  in_progress& operator=(const in_progress&) = delete;
-  ~in_progress() { --gauge_.now; }
-
-private:
-  gauge& gauge_;
-};
 
 } // namespace
 
@@ -87,8 +72,8 @@ asio::awaitable<std::optional<server::response>> server::answer(tcp::socket& soc
     ++seen_.strays;
     co_return response(http::status::not_found, r.version());
   }
-  const in_progress one_of_all(seen_.all);
-  const in_progress one_of_host(seen_.hosts[place->host]);
+  const example::in_progress one_of_all(seen_.all);
+  const example::in_progress one_of_host(seen_.hosts[place->host]);
   ++seen_.visits[place->host * web_.pages() + place->page];
 
   const manner how = web_.manner_of(*place);

@@ -5,6 +5,7 @@
 #ifndef BULKHEAD_EXAMPLE_CRAWLER_SERVER_HPP
 #define BULKHEAD_EXAMPLE_CRAWLER_SERVER_HPP
 
+#include "../support/gauge.hpp"
 #include "web.hpp"
 
 #include <boost/asio/awaitable.hpp>
@@ -26,20 +27,10 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
 
-/// Requests in progress: those that were read, and whose answer is not ready to be sent.
-///
-/// When it begins to send, the server is done with a request: as soon as the client has the answer,
-/// it may have sent the next request.
-struct gauge {
-  std::uint64_t requests = 0;
-  std::size_t now = 0;
-  std::size_t highest = 0;
-};
-
 /// What the server has seen.
 struct testimony {
-  gauge all;
-  std::vector<gauge> hosts;
+  example::gauge all;
+  std::vector<example::gauge> hosts;
   std::vector<std::uint32_t> visits; // of each page of each host
   std::uint64_t strays = 0;          // requests for what there is not
 };

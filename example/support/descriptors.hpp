@@ -6,6 +6,8 @@
 #define BULKHEAD_EXAMPLE_SUPPORT_DESCRIPTORS_HPP
 
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include <sys/resource.h>
 
@@ -19,6 +21,15 @@ inline std::uint64_t raise_descriptor_limit() {
   const rlim_t before = limit.rlim_cur;
   limit.rlim_cur = limit.rlim_max;
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : before;
+}
+
+/// Throws an exception that says which setting takes more descriptors than are to be had.
+inline void ensure_descriptors(const std::string& setting, std::uint64_t needed) {
+  const std::uint64_t allowed = raise_descriptor_limit();
+  if (allowed < needed)
+    throw std::runtime_error(setting + " takes " + std::to_string(needed) +
+                             " descriptors, of which " + std::to_string(allowed) +
+                             " are allowed (ulimit -Hn)");
 }
 
 } // namespace example
