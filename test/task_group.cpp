@@ -24,6 +24,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/experimental/concurrent_channel.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -625,6 +626,26 @@ BOOST_AUTO_TEST_CASE(operation_aborted_without_a_cancellation_is_a_failure) {
     auto f = async_scope(place.executor(), group_options(), body, asio::use_future);
     place.finish();
     BOOST_TEST(ended_with(f) == -1);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_wait_for_a_channel_that_is_cancelled_is_no_failure) {
+  on_every_executor([](auto& place) {
+    using channel = asio::experimental::concurrent_channel<void(error_code, int)>;
+    channel c(place.executor(), 1);
+    event waits(place.executor());
+    auto child = [&]() -> awaitable<void> {
+      waits.set();
+      (void)co_await c.async_receive(use_awaitable);
+    };
+    auto body = [&](task_group& g) -> awaitable<void> {
+      g.spawn(child);
+      co_await waits.wait();
+      g.cancel();
+    };
+    auto f = async_scope(place.executor(), group_options(), body, asio::use_future);
+    place.finish();
+    BOOST_TEST(ended_with(f) == 0);
   });
 }
 

@@ -77,7 +77,12 @@ inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
 ///
 /// A child *fails* by throwing, or, if it is an operation, by completing with an error. With
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
-/// `operation_aborted` from a child is no failure, and a child that has not started never will.
+/// `operation_aborted` from a child (or, from one of Asio's channels, `channel_cancelled`) is no
+/// failure, and a child that has not started never will.
+///
+/// A child is cancelled in a step on the group's executor: one whose threads are all busy with
+/// functions that wait for their stop_token to be stopped never comes to it. Such functions belong on
+/// a pool of their own.
 ///
 /// A child that waits for its own group would wait for ever: async_join() from a child completes with
 /// `would_deadlock`, and so does async_spawn() if all children in flight would wait for a slot then. It

@@ -365,17 +365,6 @@ BULKHEAD_DECL void group_core::unreserve_slot() noexcept {
   --reserved_;
 }
 
-inline bool is_operation_aborted(const std::exception_ptr& error) noexcept {
-  if (!error) return false;
-  try {
-    std::rethrow_exception(error);
-  } catch (const system_error& e) {
-    return e.code() == boost::asio::error::operation_aborted;
-  } catch (...) {
-    return false;
-  }
-}
-
 /// Under the mutex: keeps a failure. Says whether the others are to be cancelled for it; from this
 /// moment on nothing more starts then.
 BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool from_body) {
@@ -389,7 +378,7 @@ BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool from
 /// ending, because the error may refer to something in its scope.
 BULKHEAD_DECL bool group_core::note(child* c, const std::exception_ptr& error) noexcept {
   if (!error) return false;
-  const bool was_aborted = is_operation_aborted(error);
+  const bool was_aborted = is_abort(error);
   const bool from_body = !c || c->is_body_;
   std::lock_guard lock(mutex_);
   const bool was_cancelled = was_aborted && cancelled_;

@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/group/runner.hpp>
+#include <bulkhead/detail/wait/abort.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
