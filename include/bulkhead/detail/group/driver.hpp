@@ -78,6 +78,7 @@ public:
       if (!op_) return;
       cancelled_ = true;
     }
+    on_cancel();
     core_->cancel_children(type, true);
   }
 
@@ -87,6 +88,14 @@ protected:
 
   /// Starts the body, or whatever stands for it.
   virtual void begin() = 0;
+
+  /// The token's slot was emitted at; the children have not heard of it yet.
+  virtual void on_cancel() noexcept {}
+
+  /// What to report when all has ended, or null: then succeed() follows. `error` is the group's.
+  virtual std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept {
+    return !error && cancelled ? aborted() : error;
+  }
 
   /// Completes `op` with the result of a group in which nothing failed.
   virtual void succeed(waiter& op) noexcept = 0;
@@ -109,10 +118,9 @@ private:
     }
     if (!op) return;
     if (dead) return op->destroy();
+    error = conclude(std::move(error), cancelled);
     if (error)
       op->complete(std::move(error), R()...);
-    else if (cancelled)
-      op->complete(aborted(), R()...);
     else
       succeed(*op);
     departing_.end(mutex_);
