@@ -316,6 +316,31 @@ BOOST_AUTO_TEST_CASE(a_success_after_the_first_is_dropped_before_the_end) {
   });
 }
 
+BOOST_AUTO_TEST_CASE(f_and_the_range_are_gone_before_the_handler_can_run) {
+  for (const int succeeds : {1, 9}) {
+    std::atomic<int> alive{0};
+    int alive_at_the_end = -1;
+    bool failed = false;
+    asio::io_context io;
+    async_first(
+        io, std::views::iota(0, 3) | std::views::transform([keep = test::live(alive)](int i) {
+              return i;
+            }),
+        2,
+        [keep = test::live(alive), succeeds](int i) {
+          if (i != succeeds) throw test::failure(i);
+        },
+        asio::bind_executor(test::at_once(), [&](std::exception_ptr e) {
+          alive_at_the_end = alive;
+          failed = e != nullptr;
+        }));
+    BOOST_TEST(alive == 2);
+    run(io);
+    BOOST_TEST(alive_at_the_end == 0);
+    BOOST_TEST(failed == (succeeds == 9));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_stop_token_is_asked_to_stop) {
   test::on_every_executor([](auto& place) {
     auto result = outcome_of(place, [&](auto token) {

@@ -101,7 +101,8 @@ public:
   static constexpr group_core::policy policy = Results::policy;
 
   each(std::shared_ptr<group_core> core, View view, F f)
-      : driver<R...>(std::move(core)), view_(std::move(view)), function_(std::move(f)) {}
+      : driver<R...>(std::move(core)), view_(std::in_place, std::move(view)),
+        function_(std::in_place, std::move(f)) {}
 
 private:
   using sink = typename Results::sink;
@@ -112,7 +113,7 @@ private:
     call(each& e, std::ranges::iterator_t<View>& it) : each_(&e), element_(it) {}
     decltype(auto) operator()(std::stop_token stop) {
       if (each_->results_.decided()) throw system_error(boost::asio::error::operation_aborted);
-      return call_with(each_->function_, element_.get(), std::move(stop));
+      return call_with(*each_->function_, element_.get(), std::move(stop));
     }
 
   private:
@@ -185,10 +186,10 @@ private:
       }
     } slot{this->core().get()};
     if (!position_)
-      position_.emplace(std::ranges::begin(view_));
+      position_.emplace(std::ranges::begin(*view_));
     else
       ++*position_;
-    if (*position_ == std::ranges::end(view_)) return false;
+    if (*position_ == std::ranges::end(*view_)) return false;
     gate_ptr<child> c(new child_of<call, sink>(slot.core->executor(), call_maker{*this, *position_},
                                                results_.make()));
     std::exchange(slot.core, nullptr)->spawn_reserved(std::move(c));
@@ -202,18 +203,20 @@ private:
 
   void on_cancel() noexcept override { results_.cancelled(); }
 
+  /// What the caller gave goes before the handler can run: it may refer to what ends then.
   std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept override {
-    if constexpr (Results::policy == group_core::policy::collect)
-      return results_.conclude(*this->core(), tried_all_);
-    else
-      return driver<R...>::conclude(std::move(error), cancelled);
+    position_.reset();
+    view_.reset();
+    function_.reset();
+    error = driver<R...>::conclude(std::move(error), cancelled);
+    return results_.conclude(std::move(error), *this->core(), tried_all_);
   }
 
   void succeed(waiter& op) noexcept override { results_.complete(op); }
 
-  View view_;
+  std::optional<View> view_;
   std::optional<std::ranges::iterator_t<View>> position_;
-  F function_;
+  std::optional<F> function_;
   Results results_;
   std::atomic<std::size_t> pulls_{0};
   std::atomic<bool> began_{false};
@@ -229,6 +232,9 @@ struct needs_all {
   static constexpr bool succeeded() noexcept { return false; }
   static void range_failed(const std::exception_ptr&) noexcept {}
   static void cancelled() noexcept {}
+  static std::exception_ptr conclude(std::exception_ptr error, const group_core&, bool) noexcept {
+    return error;
+  }
 };
 
 struct no_results : needs_all {
@@ -259,12 +265,18 @@ public:
 
   sink make() { return sink(places_.emplace_back()); }
 
+  std::exception_ptr conclude(std::exception_ptr error, const group_core&, bool) noexcept {
+    if (error) places_.clear();
+    return error;
+  }
+
   template <class Op>
   void complete(Op& op) noexcept {
     std::vector<R> all;
     try {
       all.reserve(places_.size());
       for (auto& place : places_) all.push_back(std::move(*place));
+      places_.clear();
     } catch (...) {
       return op.complete(std::current_exception(), std::vector<R>());
     }
@@ -296,7 +308,8 @@ public:
   void cancelled() noexcept { decide(verdict::cancelled); }
 
   /// After all has ended. A call that was lost with its context ends the group before all are tried.
-  std::exception_ptr conclude(const group_core& group, bool tried_all) noexcept {
+  std::exception_ptr conclude(std::exception_ptr, const group_core& group,
+                              bool tried_all) noexcept {
     switch (verdict_.load(std::memory_order_acquire)) {
     case verdict::success:
       return nullptr;
