@@ -30,7 +30,7 @@ namespace bulkhead {
 /// The range is taken as by std::views::all: an lvalue is referred to and must live until
 /// completion, an rvalue is moved in. It is pulled as slots get free, never further than `limit`
 /// elements ahead of what has ended, one element at a time, each dereferenced once and kept until
-/// its call has ended.
+/// its call has ended. `f` and the range, where it was moved in, are gone before the handler runs.
 ///
 /// Runs on `ex` (an executor or an execution context), or, without it, on the handler's associated
 /// executor (which must exist).
