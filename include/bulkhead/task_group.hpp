@@ -26,6 +26,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -116,8 +117,15 @@ public:
   task_group(task_group&&) noexcept = default;
   task_group& operator=(task_group&&) = delete;
 
+  /// Says so on stderr, in debug builds, if children are cancelled by this.
   ~task_group() {
-    if (core_) core_->abandon();
+    if (!core_) return;
+    [[maybe_unused]] const std::size_t cancelled = core_->abandon();
+#if !defined(NDEBUG)
+    if (cancelled != 0)
+      std::fprintf(stderr, "bulkhead: a task_group is destroyed, %zu children are cancelled\n",
+                   cancelled);
+#endif
   }
 
   executor_type get_executor() const noexcept { return core_->executor(); }
@@ -130,6 +138,8 @@ public:
   ///                                            its scope, or, with cancel_siblings, by a failure;
   ///                                            leaving a child or a scope's body, it is no further
   ///                                            failure
+  /// Exception safety       strong: if this throws (bad_alloc, or what the executor throws), the child
+  ///                        was not accepted
   template <class Child>
   void spawn(Child&& c) {
     if (auto ec = core_->spawn(detail::make_child(std::forward<Child>(c)))) throw system_error(ec);

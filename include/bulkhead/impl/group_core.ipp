@@ -18,13 +18,13 @@ namespace bulkhead::detail {
 
 // --- starters ---
 
-/// Destroyed uninvoked, it loses what it was to start.
+/// Destroyed uninvoked, it loses what it was to start; unless the executor has refused it.
 class group_core::starter {
 public:
   explicit starter(std::shared_ptr<group_core> group) noexcept : group_(std::move(group)) {}
   starter(starter&&) noexcept = default;
   ~starter() {
-    if (group_) group_->lose(nullptr);
+    if (group_ && group_->posting_.load(std::memory_order_relaxed) == 0) group_->lose(nullptr);
   }
 
   void operator()() { start_ready(std::move(group_)); }
@@ -56,11 +56,37 @@ BULKHEAD_DECL bool group_core::needs_starter() noexcept {
   return true;
 }
 
-/// An executor that refuses, by throwing, destroys the starter.
-BULKHEAD_DECL void group_core::post_starter() noexcept {
+/// If the executor refuses, by throwing, what is ready is lost; but not `accepted`, which is taken
+/// back, and the exception passed on.
+BULKHEAD_DECL void group_core::post_starter(child* accepted) {
+  struct guard {
+    group_core& core;
+    explicit guard(group_core& c) noexcept : core(c) {
+      core.posting_.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~guard() { core.posting_.fetch_sub(1, std::memory_order_relaxed); }
+  };
   try {
+    const guard posting(*this);
     never_blocking_.execute(starter(shared_from_this()));
   } catch (...) {
+    bool is_taken_back = false;
+    bool others;
+    {
+      std::lock_guard lock(mutex_);
+      starter_is_posted_ = false;
+      for (child* c = ready_.empty() ? nullptr : &ready_.front(); c; c = ready_.next(*c))
+        is_taken_back = is_taken_back || c == accepted;
+      if (is_taken_back) {
+        ready_.erase(*accepted);
+        --spawned_;
+      }
+      others = !ready_.empty();
+    }
+    if (others) lose(nullptr);
+    if (!is_taken_back) return;
+    accepted->destroy();
+    throw;
   }
 }
 
@@ -200,6 +226,7 @@ BULKHEAD_DECL bool group_core::slot_is_free() const noexcept {
 }
 
 BULKHEAD_DECL error_code group_core::spawn(child_ptr c) {
+  child* const accepted = c.get();
   bool post = false;
   {
     std::lock_guard lock(mutex_);
@@ -212,7 +239,7 @@ BULKHEAD_DECL error_code group_core::spawn(child_ptr c) {
       pending_.push_back(*c.release());
     }
   }
-  if (post) post_starter();
+  if (post) post_starter(accepted);
   return {};
 }
 
@@ -223,6 +250,7 @@ BULKHEAD_DECL bool group_core::try_spawn(child_ptr c) {
 
 /// Starts `c`, or refuses it, at once; false if it would have to wait.
 BULKHEAD_DECL bool group_core::spawn_now(child_ptr& c, error_code& ec) {
+  child* const accepted = c.get();
   bool post;
   {
     std::lock_guard lock(mutex_);
@@ -233,7 +261,7 @@ BULKHEAD_DECL bool group_core::spawn_now(child_ptr& c, error_code& ec) {
     ready_.push_back(*c.release());
     post = needs_starter();
   }
-  if (post) post_starter();
+  if (post) post_starter(accepted);
   return true;
 }
 
@@ -591,16 +619,18 @@ BULKHEAD_DECL void group_core::close() noexcept {
   settle();
 }
 
-BULKHEAD_DECL void group_core::abandon() noexcept {
+BULKHEAD_DECL std::size_t group_core::abandon() noexcept {
+  std::size_t left;
   std::shared_ptr<wait_set<std::exception_ptr>> joins;
   {
     std::lock_guard lock(mutex_);
+    left = in_flight() + pending_.size();
     closed_ = true;
     joins = joins_;
-    if (!joins && in_flight() == 0 && pending_.empty()) return;
   }
   if (joins) joins->complete(joins->take_all(), aborted());
-  cancel_children(boost::asio::cancellation_type::terminal);
+  if (left != 0) cancel_children(boost::asio::cancellation_type::terminal);
+  return left;
 }
 
 /// What the failures of a group amount to.

@@ -26,6 +26,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_type.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -175,8 +176,8 @@ public:
   void cancel_children(boost::asio::cancellation_type type, bool and_body = false);
   void close() noexcept;
 
-  /// The group is gone: its children are cancelled and on their own.
-  void abandon() noexcept;
+  /// The group is gone: its children are cancelled and on their own. Returns how many there were.
+  std::size_t abandon() noexcept;
 
   /// Who waits for the end.
   std::shared_ptr<wait_set<std::exception_ptr>> joins();
@@ -220,7 +221,7 @@ private:
   std::size_t in_flight() const noexcept { return ready_.size() + running_.size(); }
   bool slot_is_free() const noexcept;
   bool needs_starter() noexcept;
-  void post_starter() noexcept;
+  void post_starter(child* accepted = nullptr);
   static void start_ready(std::shared_ptr<group_core> group) noexcept;
   static void start_body_now(std::shared_ptr<group_core> group) noexcept;
   void fail_first(std::exception_ptr error) noexcept;
@@ -247,6 +248,7 @@ private:
   const gate_ptr<gate> parent_; // the child that this group is part of
   const std::size_t limit_;
   const policy policy_;
+  std::atomic<int> posting_{0}; // starters that are being given to the executor
 
   mutable spin_lock mutex_;
   children pending_;
