@@ -1760,6 +1760,31 @@ BOOST_AUTO_TEST_CASE(a_child_whose_foreign_context_ends_is_lost_but_not_waited_f
   BOOST_TEST(alive == 0);
 }
 
+BOOST_AUTO_TEST_CASE(a_lost_child_is_a_failure_that_cancels_the_others) {
+  asio::io_context io;
+  std::optional<asio::io_context> foreign(std::in_place);
+  auto timer =
+      std::make_unique<asio::steady_timer>(*foreign, asio::steady_timer::time_point::max());
+  occupancy inside;
+  int result = 0;
+  auto body = [&](task_group& g) -> awaitable<void> {
+    g.spawn([&]() -> awaitable<void> { co_await timer->async_wait(use_awaitable); });
+    g.spawn([&]() -> awaitable<void> {
+      occupancy::visit v(inside);
+      co_await forever();
+    });
+    co_await forever();
+  };
+  async_scope(io, group_options(), body, [&](std::exception_ptr e) { result = number_of(e); });
+  test::poll(io);
+  BOOST_TEST(inside.now() == 1);
+  timer.reset();
+  foreign.reset();
+  test::run(io);
+  BOOST_TEST(result == -1);
+  BOOST_TEST(inside.now() == 0);
+}
+
 BOOST_AUTO_TEST_CASE(children_on_a_strand_run_one_at_a_time) {
   bulkhead::pool p(4);
   auto strand = asio::make_strand(p.get_executor());

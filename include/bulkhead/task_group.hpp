@@ -57,12 +57,11 @@ template <class... R>
 class scope;
 
 inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
-                                              const asio::any_io_executor& asker,
-                                              const group_options& o) {
-  return std::allocate_shared<group_core>(block_allocator<group_core>(), ex, asker, o.limit,
-                                          o.error == on_error::collect
-                                              ? group_core::policy::collect
-                                              : group_core::policy::cancel_siblings);
+                                              gate_ptr<gate> parent, const group_options& o) {
+  return std::allocate_shared<group_core>(
+      block_allocator<group_core>(), ex, std::move(parent), o.limit,
+      o.error == on_error::collect ? group_core::policy::collect
+                                   : group_core::policy::cancel_siblings);
 }
 
 } // namespace detail
@@ -105,7 +104,7 @@ public:
   /// Errors: std::invalid_argument if options.limit is 0.
   explicit task_group(const executor_type& ex, group_options options = {})
       : core_((detail::require_limit("group_options::limit", options.limit),
-               detail::make_group(ex, ex, options))) {
+               detail::make_group(ex, detail::task_gate_of(ex), options))) {
     core_->attach();
   }
 
@@ -227,7 +226,8 @@ private:
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_; // once the operation is queued, this object may be gone
-      const executor_type asker(asio::get_associated_executor(handler, core->executor()));
+      const auto asker =
+          detail::task_gate_of(asio::get_associated_executor(handler, core->executor()));
       op& waiter = *op::create(handler_type(std::move(handler)), core->executor(), std::move(c));
       detail::prepare_wait(slot, *core, waiter);
       core->enqueue(waiter, asker);
@@ -269,7 +269,8 @@ private:
                                            handler_type, executor_type, void(std::exception_ptr)>;
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_;
-      if (core->is_within_child(asio::get_associated_executor(handler, core->executor()))) {
+      if (core->is_within_child(
+              detail::task_gate_of(asio::get_associated_executor(handler, core->executor())))) {
         detail::complete_immediately(handler_type(std::move(handler)), core->executor(),
                                      detail::to_exception_ptr(errc::would_deadlock));
         return;
@@ -302,10 +303,10 @@ public:
   using typename driver<R...>::waiter;
 
   template <class Body>
-  static std::shared_ptr<scope> create(const asio::any_io_executor& ex,
-                                       const asio::any_io_executor& asker, const group_options& o,
-                                       Body&& body) {
-    auto s = std::allocate_shared<scope>(block_allocator<scope>(), make_group(ex, asker, o));
+  static std::shared_ptr<scope> create(const asio::any_io_executor& ex, gate_ptr<gate> parent,
+                                       const group_options& o, Body&& body) {
+    auto s =
+        std::allocate_shared<scope>(block_allocator<scope>(), make_group(ex, std::move(parent), o));
     s->make_body(std::forward<Body>(body));
     return s;
   }
@@ -383,8 +384,9 @@ struct initiate_scope : Where {
   template <class Handler, class Body>
   void operator()(Handler&& handler, const group_options& options, Body&& body) const {
     begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
-                 [&](const asio::any_io_executor& ex, const asio::any_io_executor& asker) {
-                   return scope_type<Body>::create(ex, asker, options, std::forward<Body>(body));
+                 [&](const asio::any_io_executor& ex, gate_ptr<gate> parent) {
+                   return scope_type<Body>::create(ex, std::move(parent), options,
+                                                   std::forward<Body>(body));
                  });
   }
 };

@@ -159,12 +159,11 @@ BULKHEAD_DECL void group_core::give_next(runner& r) noexcept {
 
 // --- group_core ---
 
-BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex,
-                                     const boost::asio::any_io_executor& asker, std::size_t limit,
-                                     policy p)
+BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent,
+                                     std::size_t limit, policy p)
     : executor_(outside_gates(ex)),
       never_blocking_(boost::asio::require(executor_, boost::asio::execution::blocking.never)),
-      context_(context_of(executor_)), parent_(task_gate_of(asker)), limit_(limit), policy_(p) {}
+      context_(context_of(executor_)), parent_(std::move(parent)), limit_(limit), policy_(p) {}
 
 BULKHEAD_DECL void group_core::attach() {
   if (context_) subscription_.subscribe(*context_, shared_from_this());
@@ -248,9 +247,8 @@ BULKHEAD_DECL void group_core::unreserve(spawn_op& op) noexcept {
   keys_.erase(op.key);
 }
 
-BULKHEAD_DECL void group_core::enqueue(spawn_op& op,
-                                       const boost::asio::any_io_executor& asker) noexcept {
-  const gate_ptr<runner> inside = runner_within(asker);
+BULKHEAD_DECL void group_core::enqueue(spawn_op& op, const gate_ptr<gate>& asker) noexcept {
+  const gate_ptr<runner> inside = runner_of(asker);
   error_code ec;
   {
     std::lock_guard lock(mutex_);
@@ -270,23 +268,19 @@ BULKHEAD_DECL void group_core::enqueue(spawn_op& op,
   end_departure();
 }
 
-/// The runner of the child of this group in which, directly or in groups of its own, `ex` runs what
-/// it runs.
-BULKHEAD_DECL gate_ptr<runner>
-group_core::runner_within(const boost::asio::any_io_executor& ex) const noexcept {
-  gate_ptr<gate> g(task_gate_of(ex));
-  while (g) {
-    auto& r = static_cast<runner&>(*g); // nothing else stands for a task
+/// The runner of the child of this group that `task` is, or is part of.
+BULKHEAD_DECL gate_ptr<runner> group_core::runner_of(gate_ptr<gate> task) const noexcept {
+  while (task) {
+    auto& r = static_cast<runner&>(*task); // nothing else stands for a task
     const std::shared_ptr<group_core> group = r.group();
     if (group.get() == this) return gate_ptr<runner>(&r);
-    if (!group) break;
-    g = group->parent_;
+    task = group ? group->parent_ : gate_ptr<gate>();
   }
   return {};
 }
 
-BULKHEAD_DECL bool group_core::is_within_child(const boost::asio::any_io_executor& ex) noexcept {
-  const gate_ptr<runner> r = runner_within(ex);
+BULKHEAD_DECL bool group_core::is_within_child(const gate_ptr<gate>& task) noexcept {
+  const gate_ptr<runner> r = runner_of(task);
   if (!r) return false;
   std::lock_guard lock(mutex_);
   return r->child_ && !r->child_->is_body_;
@@ -447,15 +441,20 @@ BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept 
 
 BULKHEAD_DECL void group_core::child_lost(child& c) noexcept { lose(&c); }
 
-/// The context is going, and has lost `c`, or what was ready.
+/// A context is going, this one or that of the operation that the child has waited for, and has
+/// destroyed what would have taken it further: a failure, but one after which nothing can start.
 BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   children dropped;
+  bool cancels;
   {
     std::lock_guard lock(mutex_);
+    const bool was_cancelled = cancels_ != 0;
     dead_ = closed_ = cancelled_ = true;
     starter_is_posted_ = false;
     drop_unstarted(dropped);
-    if (errors_.empty()) errors_.push_back(aborted());
+    if (errors_.empty() || (policy_ == policy::collect && !was_cancelled))
+      errors_.push_back(aborted());
+    cancels = policy_ == policy::cancel_siblings && !was_cancelled && !context_ends_;
     if (c) {
       c->has_failed_ = true;
       if (!c->is_body_) ++dropped_;
@@ -464,6 +463,7 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   }
   if (c) c->destroy();
   end_dropped(std::move(dropped), boost::asio::error::operation_aborted);
+  if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);
   settle();
 }
 
@@ -645,7 +645,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
       if (joins) joined = joins->take_all();
       if (driver_ && !body_runs_) {
         closed_ = true;
-        is_dead = dead_;
+        is_dead = context_ends_;
         finished = std::move(driver_);
         departing_.begin();
       }
@@ -686,7 +686,7 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
     children dropped;
     {
       std::lock_guard lock(mutex_);
-      dead_ = closed_ = cancelled_ = true;
+      context_ends_ = dead_ = closed_ = cancelled_ = true;
       drop_unstarted(dropped);
       if (!dropped.empty() && errors_.empty()) errors_.push_back(aborted());
     }

@@ -124,10 +124,9 @@ class group_core final : public shutdown_target, public std::enable_shared_from_
 public:
   enum class policy { cancel_siblings, collect };
 
-  /// A group whose children run on `ex`. `asker` is the executor of who makes it: if that is in a
-  /// child of another group, its children count as part of that child.
-  group_core(const boost::asio::any_io_executor& ex, const boost::asio::any_io_executor& asker,
-             std::size_t limit, policy p);
+  /// A group whose children run on `ex`, and are part of the task of `parent`, if that is not null.
+  group_core(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent, std::size_t limit,
+             policy p);
 
   /// Subscribes with the executor's context.
   void attach();
@@ -150,7 +149,7 @@ public:
   bool spawn_now(child_ptr& c, error_code& ec);
   wait_key reserve(spawn_op& op);
   void unreserve(spawn_op& op) noexcept;
-  void enqueue(spawn_op& op, const boost::asio::any_io_executor& asker) noexcept;
+  void enqueue(spawn_op& op, const gate_ptr<gate>& asker) noexcept; // in whose task this is
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept;
 
   /// A slot for a child that is yet to be made: to be followed by spawn_reserved() or unreserve().
@@ -182,8 +181,8 @@ public:
   /// Who waits for the end.
   std::shared_ptr<wait_set<std::exception_ptr>> joins();
 
-  /// Whether `ex` is that of a child of this group, or of a child's own groups.
-  bool is_within_child(const boost::asio::any_io_executor& ex) noexcept;
+  /// Whether a task is a child of this group, or part of one.
+  bool is_within_child(const gate_ptr<gate>& task) noexcept;
 
   /// Lets pending children start, and completes who waits for the end if this is it.
   void settle() noexcept;
@@ -237,10 +236,10 @@ private:
   void drop_unstarted(children& dropped) noexcept;
   void end_dropped(children dropped, error_code ec) noexcept;
   void destroy_dropped(children dropped) noexcept;
-  void lose(child* c) noexcept;
+  void lose(child* c) noexcept; // or, if it is null, what was ready
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();
-  gate_ptr<runner> runner_within(const boost::asio::any_io_executor& ex) const noexcept;
+  gate_ptr<runner> runner_of(gate_ptr<gate> task) const noexcept;
 
   const boost::asio::any_io_executor executor_;
   const boost::asio::any_io_executor never_blocking_; // the same
@@ -263,11 +262,12 @@ private:
   child* body_ = nullptr;
   bool body_runs_ = false;
   bool starter_is_posted_ = false;
-  bool pulls_ = false;        // the driver does
-  bool closed_ = false;       // nothing more is accepted
-  bool cancelled_ = false;    // an aborted child is no failure any more
-  bool aborted_ = false;      // cancelled for good: nothing more starts
-  bool dead_ = false;         // the context is going, nothing starts any more
+  bool pulls_ = false;     // the driver does
+  bool closed_ = false;    // nothing more is accepted
+  bool cancelled_ = false; // an aborted child is no failure any more
+  bool aborted_ = false;   // cancelled for good: nothing more starts
+  bool dead_ = false;      // a child was lost, or the context is going: nothing starts any more
+  bool context_ends_ = false;
   std::uint64_t cancels_ = 0; // how often
   std::uint64_t spawned_ = 0;
   std::uint64_t completed_ = 0;
