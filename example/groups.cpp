@@ -173,6 +173,19 @@ asio::awaitable<void> side_effects() {
 }
 // end::for_each[]
 
+// tag::first[]
+asio::awaitable<void> first_success() {
+  const std::vector<std::string> mirrors{"broken", "slow", "fast"};
+  auto fetch = [](const std::string& mirror) -> asio::awaitable<std::string> {
+    if (mirror == "broken") co_await failing_request(1ms, "404");
+    co_await request(mirror == "slow" ? 1h : 5ms);
+    co_return "the page, from " + mirror;
+  };
+  std::cout << "first: " << co_await bulkhead::async_first(mirrors, 2, fetch, use_awaitable)
+            << "\n";
+}
+// end::first[]
+
 // tag::deadline[]
 asio::awaitable<void> deadline() {
   int now = 0;
@@ -376,7 +389,7 @@ void run(asio::awaitable<void> (*section)()) {
 int main() {
   std::cout << std::boolalpha;
   for (auto section :
-       {fan_out, first_error, collect, limit, in_order, side_effects, deadline, graceful_shutdown,
-        nested, serve_clients, plain_functions, stackful, deadlock})
+       {fan_out, first_error, collect, limit, in_order, side_effects, first_success, deadline,
+        graceful_shutdown, nested, serve_clients, plain_functions, stackful, deadlock})
     run(section);
 }
