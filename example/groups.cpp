@@ -117,11 +117,13 @@ asio::awaitable<void> collect() {
   try {
     co_await async_scope(group_options{.error = on_error::collect}, body, use_awaitable);
   } catch (const bulkhead::multiple_errors& several) { // a single failure arrives as itself
-    for (const std::exception_ptr& failure : several.errors()) try {
+    for (const std::exception_ptr& failure : several.errors()) {
+      try {
         std::rethrow_exception(failure);
       } catch (const std::exception& e) {
         std::cout << "collect: " << e.what() << "\n";
       }
+    }
   }
   std::cout << "collect: completed in spite of that: " << completed << "\n";
 }
@@ -226,7 +228,7 @@ asio::awaitable<void> busy() { co_await request(1h); }
 asio::awaitable<void> shut_down(task_group& g, std::chrono::milliseconds patience) {
   g.close();                                // no more children
   g.cancel(asio::cancellation_type::total); // who can, leaves in good order
-  co_await g.async_join(timeout(patience, as_tuple(use_awaitable))); // no longer than that
+  co_await g.async_join(timeout(patience, as_tuple(use_awaitable)));
   std::cout << "shutdown: " << g.size() << " left\n";
   g.cancel(); // terminal: leaves at once
   co_await g.async_join();
@@ -343,19 +345,19 @@ asio::awaitable<void> plain_functions() {
 
 // tag::stackful[]
 asio::awaitable<void> stackful() {
-  auto body = [](task_group& g, asio::yield_context yield) {
-    int sum = 0;
+  int sum = 0; // here, and not in the body: children may go on after it
+  auto body = [&](task_group& g, asio::yield_context yield) -> std::string {
     for (int i = 1; i <= 3; ++i)
       g.spawn([&sum, i](asio::yield_context y) {
         asio::steady_timer timer(y.get_executor(), 1ms);
         timer.async_wait(y);
         sum += i;
       });
-    g.async_join(yield); // before `sum` goes
-    return sum;
+    g.async_join(yield);
+    return "the sum is " + std::to_string(sum);
   };
-  const int sum = co_await async_scope(group_options(), body, use_awaitable);
-  std::cout << "stackful: the sum is " << sum << "\n";
+  std::string answer = co_await async_scope(group_options(), body, use_awaitable);
+  std::cout << "stackful: " << answer << "\n";
 }
 // end::stackful[]
 
