@@ -251,7 +251,7 @@ asio::awaitable<void> visit(std::string host, bool is_up) {
   auto body = [&](task_group& g) -> asio::awaitable<void> {
     for (int i = 0; i != 4; ++i)
       co_await g.async_spawn([&]() -> asio::awaitable<void> {
-        co_await request(1ms);
+        co_await request(is_up ? 10ms : 1ms);
         if (!is_up) throw std::runtime_error("is down");
         ++pages;
       });
