@@ -45,6 +45,7 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -281,6 +282,42 @@ BOOST_AUTO_TEST_CASE(try_spawn_is_false_when_the_group_is_full_or_closed) {
   BOOST_TEST(!g.try_spawn(counts));
   test::run(io);
   BOOST_TEST(ran == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_try_spawn_that_is_refused_leaves_the_child_alone) {
+  asio::io_context io;
+  task_group g(io, group_options{.limit = 1});
+  std::unique_ptr<int> kept = std::make_unique<int>(1);
+  auto child = [kept = std::move(kept)]() mutable { kept.reset(); };
+  g.spawn([] {});
+  BOOST_TEST(!g.try_spawn(std::move(child)));
+  test::run(io);
+  BOOST_TEST(g.try_spawn(std::move(child)));
+  test::run(io);
+  g.close();
+  auto another = std::make_unique<int>(2);
+  auto late = [another = std::move(another)] { (void)another; };
+  BOOST_TEST(!g.try_spawn(std::move(late)));
+  BOOST_TEST(g.stats().completed == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(a_cancellation_of_any_type_reaches_an_operation) {
+  on_every_executor([](auto& place) {
+    task_group g(place.executor());
+    bulkhead::semaphore s(place.executor(), 1);
+    auto held = s.try_acquire();
+    g.spawn(s.async_acquire(1, asio::deferred));
+    while (s.waiting() == 0) {
+      if constexpr (std::decay_t<decltype(place)>::parallel)
+        std::this_thread::yield();
+      else
+        test::poll(place.context);
+    }
+    g.cancel(asio::cancellation_type::total);
+    place.finish();
+    BOOST_TEST(s.waiting() == 0u);
+    BOOST_TEST(g.stats().cancelled == 1u);
+  });
 }
 
 BOOST_AUTO_TEST_CASE(try_spawn_never_overtakes_who_waits) {

@@ -71,18 +71,20 @@ inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
 ///
 /// A *child* is an `awaitable<T>`, a deferred Asio operation, a callable that returns either, or a
 /// plain callable; a callable that takes a std::stop_token gets one, and one that takes an
-/// asio::yield_context is a stackful coroutine. Children run on the group's executor. Each has its own cancellation slot, and whatever concerns it happens on an executor of
-/// its own over the group's, one step at a time: on a multi-threaded executor too, cancelling a
-/// child never races with the child. `this_coro::executor` of a child is that executor.
+/// asio::yield_context is a stackful coroutine. Children run on the group's executor. Each has its
+/// own cancellation slot, and whatever concerns it happens on an executor of its own over the
+/// group's, one step at a time: on a multi-threaded executor too, cancelling a child never races with
+/// the child. `this_coro::executor` of a child is that executor.
 ///
 /// A child *fails* by throwing, or, if it is an operation, by completing with an error. With
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
 /// `operation_aborted` from a child (or, from one of Asio's channels, `channel_cancelled`) is no
 /// failure, and a child that has not started never will.
 ///
-/// A child is cancelled in a step on the group's executor: one whose threads are all busy with
-/// functions that wait for their stop_token to be stopped never comes to it. Such functions belong on
-/// a pool of their own.
+/// A coroutine is cancelled in a step on the group's executor. If all threads of that are busy with
+/// functions that wait to be stopped, and the signal has to pass a coroutine to reach them, as that
+/// of an outer scope does, it never arrives: give such functions a pool of their own. (A stop_token
+/// of the group's own children is stopped inside the call that cancels.)
 ///
 /// A child that waits for its own group would wait for ever: async_join() from a child completes with
 /// `would_deadlock`, and so does async_spawn() if all children in flight would wait for a slot then. It
@@ -145,10 +147,13 @@ public:
     if (auto ec = core_->spawn(detail::make_child(std::forward<Child>(c)))) throw system_error(ec);
   }
 
-  /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false.
+  /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false and
+  /// leaves it alone.
   template <class Child>
   [[nodiscard]] bool try_spawn(Child&& c) {
-    return core_->try_spawn(detail::make_child(std::forward<Child>(c)));
+    detail::group_core::slot slot(*core_);
+    if (slot) slot.fill(detail::make_child(std::forward<Child>(c)));
+    return slot.is_filled();
   }
 
   /// Accepts a child, waiting until it can start.
@@ -174,7 +179,8 @@ public:
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
-  /// completes them.
+  /// completes them. Afterwards the group can be used again, unless it is closed; what has failed
+  /// before is reported again then.
   ///
   /// Completion signature  void(std::exception_ptr e)   the first failure, or, with collect and if
   ///                                                    there were several, multiple_errors
@@ -187,8 +193,9 @@ public:
     return detail::initiate<void(std::exception_ptr)>(initiate_join(core_), token);
   }
 
-  /// Cancels the children: those in flight get `type` through their slots, those that have not
-  /// started never will. A terminal cancellation also closes the group.
+  /// Cancels the children: those in flight get `type` through their slots, and a stop_token is stopped
+  /// whatever the type; those that have not started never will. A terminal cancellation also closes
+  /// the group. From now on `operation_aborted` from a child is no failure.
   void cancel(asio::cancellation_type type = asio::cancellation_type::terminal) {
     core_->cancel_children(type);
   }
@@ -415,7 +422,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// No child outlives the scope, whatever throws and whenever it is cancelled. A failing body
 /// cancels the children; with cancel_siblings, a failing child cancels the body. Cancelling the
 /// scope cancels body and children. The group's own cancel() cancels the children only, and is no
-/// error.
+/// error. Children may outlive the body's variables, whatever the body does: what they refer to
+/// belongs outside of it.
 ///
 /// `body` returns an `awaitable<T>`, T void or default-constructible; or it is a stackful coroutine,
 /// `T body(task_group&, asio::yield_context)`. The scope runs on `ex`, or,
@@ -427,8 +435,9 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// Cancellation          terminal, partial, total: forwarded to body and children, no more are
 ///                       accepted; completes with operation_aborted when all have ended
 /// Errors                the first failure in time of a child or the body; with collect, if there
-///                       were several, multiple_errors
-///                       system_error(operation_aborted)   cancelled
+///                       were several, multiple_errors. Also one that came after a cancellation
+///                       system_error(operation_aborted)   cancelled; or the body has left a result
+///                                                         out, because the group was
 ///                       std::invalid_argument, thrown by the call itself: options.limit is 0
 template <class ExecutorOrContext, class Body, class Token>
 auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {

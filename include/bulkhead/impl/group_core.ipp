@@ -86,6 +86,7 @@ BULKHEAD_DECL void group_core::post_starter(child* accepted) {
     if (others) lose(nullptr);
     if (!is_taken_back) return;
     accepted->destroy();
+    settle();
     throw;
   }
 }
@@ -243,11 +244,6 @@ BULKHEAD_DECL error_code group_core::spawn(child_ptr c) {
   return {};
 }
 
-BULKHEAD_DECL bool group_core::try_spawn(child_ptr c) {
-  error_code ec;
-  return spawn_now(c, ec) && !ec;
-}
-
 /// Starts `c`, or refuses it, at once; false if it would have to wait.
 BULKHEAD_DECL bool group_core::spawn_now(child_ptr& c, error_code& ec) {
   child* const accepted = c.get();
@@ -358,33 +354,43 @@ BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_ty
   settle();
 }
 
-BULKHEAD_DECL bool group_core::reserve_slot() noexcept {
-  std::lock_guard lock(mutex_);
-  if (closed_ || !pending_.empty() || !slot_is_free()) return false;
-  ++reserved_;
-  reserved_at_ = cancels_;
-  return true;
+BULKHEAD_DECL group_core::slot::slot(group_core& core) noexcept : core_(nullptr) {
+  std::lock_guard lock(core.mutex_);
+  if (core.closed_ || !core.pending_.empty() || !core.slot_is_free()) return;
+  ++core.reserved_;
+  cancels_ = core.cancels_;
+  core_ = &core;
 }
 
-BULKHEAD_DECL void group_core::spawn_reserved(child_ptr c) noexcept {
+BULKHEAD_DECL group_core::slot::~slot() {
+  if (!core_) return;
+  {
+    std::lock_guard lock(core_->mutex_);
+    --core_->reserved_;
+  }
+  core_->settle();
+}
+
+BULKHEAD_DECL void group_core::slot::fill(child_ptr c) {
+  group_core& core = *std::exchange(core_, nullptr);
+  child* const accepted = c.get();
   bool post = false;
   {
-    std::lock_guard lock(mutex_);
-    --reserved_;
-    ++spawned_;
-    if (cancels_ == reserved_at_ && !dead_) {
-      ready_.push_back(*c.release());
-      post = needs_starter();
+    std::lock_guard lock(core.mutex_);
+    --core.reserved_;
+    ++core.spawned_;
+    if (core.cancels_ == cancels_ && !core.dead_) {
+      core.ready_.push_back(*c.release());
+      post = core.needs_starter();
     } else {
-      ++dropped_;
+      ++core.dropped_;
     }
   }
-  if (post) post_starter();
-}
-
-BULKHEAD_DECL void group_core::unreserve_slot() noexcept {
-  std::lock_guard lock(mutex_);
-  --reserved_;
+  if (post) core.post_starter(accepted);
+  is_filled_ = true;
+  if (!c) return;
+  c.reset();
+  core.settle();
 }
 
 /// Under the mutex: keeps a failure. Says whether the others are to be cancelled for it; from this
@@ -485,7 +491,7 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
     cancels = policy_ == policy::cancel_siblings && !was_cancelled && !context_ends_;
     if (c) {
       c->has_failed_ = true;
-      if (!c->is_body_) ++dropped_;
+      if (!c->is_body_) ++(was_cancelled ? dropped_ : failed_);
       leave(*c);
     }
   }

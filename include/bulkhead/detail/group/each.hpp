@@ -181,11 +181,14 @@ private:
 
   void pull() noexcept {
     try {
-      while (!results_.decided() && this->core()->reserve_slot())
-        if (!fill_slot()) {
+      while (!results_.decided()) {
+        group_core::slot slot(*this->core());
+        if (!slot) break;
+        if (!fill(slot)) {
           tried_all_ = true;
           return finish(nullptr);
         }
+      }
       if (this->core()->ended()) finish(nullptr);
     } catch (...) {
       results_.range_failed(std::current_exception());
@@ -193,21 +196,14 @@ private:
     }
   }
 
-  /// Starts a call for the next element in the slot that was reserved; false if there is none.
-  bool fill_slot() {
-    struct guard {
-      group_core* core;
-      ~guard() {
-        if (core) core->unreserve_slot();
-      }
-    } slot{this->core().get()};
+  /// Starts a call for the next element; false if there is none.
+  bool fill(group_core::slot& slot) {
     if (!position_)
       position_.emplace(std::ranges::begin(*view_));
     else
       ++*position_;
     if (*position_ == std::ranges::end(*view_)) return false;
-    child_ptr c = child_of<call, sink>::create(call_maker{*this, *position_}, results_.make());
-    std::exchange(slot.core, nullptr)->spawn_reserved(std::move(c));
+    slot.fill(child_of<call, sink>::create(call_maker{*this, *position_}, results_.make()));
     return true;
   }
 

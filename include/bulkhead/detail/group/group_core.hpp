@@ -143,9 +143,6 @@ public:
   /// Starts `c` now or when a slot frees. closed: not accepted.
   error_code spawn(child_ptr c);
 
-  /// Starts `c` if a slot is free and nobody waits for one.
-  bool try_spawn(child_ptr c);
-
   /// async_spawn: see begin_wait().
   bool spawn_now(child_ptr& c, error_code& ec);
   wait_key reserve(spawn_op& op);
@@ -153,10 +150,25 @@ public:
   void enqueue(spawn_op& op, const gate_ptr<gate>& asker) noexcept; // in whose task this is
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept;
 
-  /// A slot for a child that is yet to be made: to be followed by spawn_reserved() or unreserve().
-  bool reserve_slot() noexcept; // at most one at a time
-  void spawn_reserved(child_ptr c) noexcept;
-  void unreserve_slot() noexcept;
+  /// A slot for a child that is yet to be made. Given up unused, it may be for others.
+  class slot {
+  public:
+    explicit slot(group_core& core) noexcept;
+    slot(const slot&) = delete;
+    slot& operator=(const slot&) = delete;
+    ~slot();
+
+    explicit operator bool() const noexcept { return core_ != nullptr; }
+
+    /// Has the child start, unless the children were cancelled meanwhile.
+    void fill(child_ptr c);
+    bool is_filled() const noexcept { return is_filled_; }
+
+  private:
+    group_core* core_; // null: there is none, or no more
+    std::uint64_t cancels_ = 0;
+    bool is_filled_ = false;
+  };
 
   /// Starts the body.
   void start_body(child_ptr body);
@@ -257,7 +269,6 @@ private:
   key_table<spawn_op> keys_;
   light_departures departing_; // operations that were taken out
   std::size_t reserved_ = 0;
-  std::uint64_t reserved_at_ = 0;  // cancels_ then
   std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
   std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group
   std::size_t takers_ = 0;         // runners that will look for a child once the driver has pulled
