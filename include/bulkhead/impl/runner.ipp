@@ -165,6 +165,7 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
         co_await this_coro::throw_if_cancelled(true);
         co_await this_coro::reset_cancellation_state();
       }
+      child_->clear(); // while the group still waits for it
       group_->child_ended(*child_, std::move(error), this);
     } while (child_);
   }
