@@ -310,7 +310,7 @@ private:
         if (at.own) co_await spawn_one(*at.own, d, at);
         break;
       }
-      if (at.outer && d.one_in(8)) { // a wait for a slot, from within a child
+      if (at.outer && d.one_in(8) && may_spawn()) { // a wait for a slot, from within a child
         auto [ec] = co_await at.outer->async_spawn(asio::post(executor_, asio::deferred),
                                                    asio::as_tuple(use_awaitable));
         count_spawn(ec);
@@ -325,9 +325,12 @@ private:
   }
 
   void count_spawn(error_code ec) {
-    if (!ec)
+    if (!ec) {
       ++count_.accepted;
-    else if (ec == asio::error::operation_aborted)
+      return;
+    }
+    ++budget_;
+    if (ec == asio::error::operation_aborted)
       ++count_.aborted;
     else if (ec == errc::would_deadlock)
       ++count_.deadlocks;
@@ -469,10 +472,8 @@ private:
     if (d.one_in(6)) g.cancel();
   }
 
-  /// Waits for the children whatever happens, and looks at the figures.
+  /// Waits for the children, and looks at the figures. Not to be cancelled.
   awaitable<void> join(task_group& g, const account& a) {
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
-    co_await asio::this_coro::throw_if_cancelled(false);
     (void)co_await g.async_join(asio::as_tuple(use_awaitable));
     if (a.inside != 0 || a.callables != 0) ++count_.outlived;
     const group_stats s = g.stats();
@@ -503,7 +504,11 @@ private:
       error = std::current_exception();
     }
     if (error) g.cancel();
-    if (joins) co_await join(g, *at.account);
+    if (joins) {
+      co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+      co_await asio::this_coro::throw_if_cancelled(false);
+      co_await join(g, *at.account);
+    }
     if (error) std::rethrow_exception(error);
     co_return 1;
   }
@@ -524,6 +529,8 @@ private:
         error = std::current_exception();
       }
       if (error || d.one_in(4)) g.cancel();
+      co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+      co_await asio::this_coro::throw_if_cancelled(false);
       co_await join(g, *a);
       break;
     }
@@ -653,7 +660,7 @@ private:
 template <class Place>
 void storm() {
   const long all =
-      number_from_environment("BULKHEAD_STORM").value_or(test::sanitized ? 6'000 : 60'000);
+      number_from_environment("BULKHEAD_STORM").value_or(test::sanitized ? 30'000 : 150'000);
   std::vector<unsigned> seeds{1, 2, 3};
   if (auto seed = number_from_environment("BULKHEAD_SEED")) seeds = {static_cast<unsigned>(*seed)};
   for (unsigned seed : seeds) BOOST_TEST_CONTEXT("seed " << seed) {
