@@ -323,8 +323,10 @@ BULKHEAD_DECL spawn_op* group_core::take(wait_key key) noexcept {
     pending_.erase(*op->what);
     stop_waiting(*op);
     departing_.begin();
+    ++dropping_;
   }
   op->what.reset();
+  end_dropping();
   return op;
 }
 
@@ -478,8 +480,9 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   settle();
 }
 
-/// Under the mutex.
+/// Under the mutex. To be followed by end_dropped() or destroy_dropped(), and settle().
 BULKHEAD_DECL void group_core::drop_unstarted(children& dropped) noexcept {
+  ++dropping_;
   for (child* c = pending_.empty() ? nullptr : &pending_.front(); c; c = pending_.next(*c))
     if (spawn_op* op = c->waiting_) {
       keys_.erase(op->key);
@@ -504,6 +507,7 @@ BULKHEAD_DECL void group_core::end_dropped(children dropped, error_code ec) noex
       c.destroy();
     }
   }
+  end_dropping();
 }
 
 BULKHEAD_DECL void group_core::destroy_dropped(children dropped) noexcept {
@@ -517,6 +521,13 @@ BULKHEAD_DECL void group_core::destroy_dropped(children dropped) noexcept {
       c.destroy();
     }
   }
+  end_dropping();
+}
+
+/// What was dropped is destroyed: the group may end.
+BULKHEAD_DECL void group_core::end_dropping() noexcept {
+  std::lock_guard lock(mutex_);
+  --dropping_;
 }
 
 BULKHEAD_DECL void group_core::cancel_children(boost::asio::cancellation_type type, bool and_body) {
@@ -585,6 +596,7 @@ BULKHEAD_DECL void group_core::close() noexcept {
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
+    ++dropping_;
     // Accepted children stay, but nobody waits for room any more.
     for (child* c = pending_.empty() ? nullptr : &pending_.front(); c;) {
       child* next = pending_.next(*c);
@@ -651,7 +663,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     if (r && !pulling) give_next(*r);
     if (r && pulling) ++takers_;
     post = needs_starter();
-    if (in_flight() == 0 && pending_.empty() && reserved_ == 0) {
+    if (in_flight() == 0 && pending_.empty() && reserved_ == 0 && dropping_ == 0) {
       joins = joins_;
       if (joins) joined = joins->take_all();
       if (driver_ && !body_runs_) {

@@ -236,6 +236,7 @@ private:
   void drop_unstarted(children& dropped) noexcept;
   void end_dropped(children dropped, error_code ec) noexcept;
   void destroy_dropped(children dropped) noexcept;
+  void end_dropping() noexcept;
   void lose(child* c) noexcept;
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();
@@ -254,6 +255,7 @@ private:
   children running_;
   key_table<spawn_op> keys_;
   light_departures departing_; // operations that were taken out
+  std::size_t dropping_ = 0;   // who destroys children that never started: the group waits for that
   std::size_t reserved_ = 0;
   std::uint64_t reserved_at_ = 0;  // cancels_ then
   std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
