@@ -13,6 +13,7 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <exception>
@@ -157,6 +158,11 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
           }
         } catch (...) {
           error = std::current_exception();
+        }
+        if (has_awaited && !running_in_this_thread()) { // the child has left for another executor
+          co_await this_coro::throw_if_cancelled(false);
+          const boost::asio::any_io_executor here = co_await this_coro::executor;
+          co_await boost::asio::post(here, boost::asio::deferred);
         }
         in_flight.landed();
       }
