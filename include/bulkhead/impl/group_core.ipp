@@ -164,7 +164,8 @@ BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex,
                                      policy p)
     : executor_(outside_gates(ex)),
       never_blocking_(boost::asio::require(executor_, boost::asio::execution::blocking.never)),
-      context_(context_of(executor_)), parent_(task_gate_of(asker)), limit_(limit), policy_(p) {}
+      context_(context_of(executor_)), parent_(task_gate_of(asker)),
+      parent_task_(parent_ ? parent_->task() : 0), limit_(limit), policy_(p) {}
 
 BULKHEAD_DECL void group_core::attach() {
   if (context_) subscription_.subscribe(*context_, shared_from_this());
@@ -275,12 +276,15 @@ BULKHEAD_DECL void group_core::enqueue(spawn_op& op,
 BULKHEAD_DECL gate_ptr<runner>
 group_core::runner_within(const boost::asio::any_io_executor& ex) const noexcept {
   gate_ptr<gate> g(task_gate_of(ex));
+  task_id child = 0;
   while (g) {
-    auto& r = static_cast<runner&>(*g); // nothing else stands for a task
+    auto& r = static_cast<runner&>(*g);         // nothing else stands for a task
+    if (child != 0 && r.task() != child) break; // it runs another one by now
     const std::shared_ptr<group_core> group = r.group();
     if (group.get() == this) return gate_ptr<runner>(&r);
     if (!group) break;
     g = group->parent_;
+    child = group->parent_task_;
   }
   return {};
 }

@@ -246,6 +246,7 @@ private:
   const boost::asio::any_io_executor never_blocking_; // the same
   boost::asio::execution_context* const context_;
   const gate_ptr<gate> parent_; // the child that this group is part of
+  const task_id parent_task_;   // that child, for its gate will run others
   const std::size_t limit_;
   const policy policy_;
 
