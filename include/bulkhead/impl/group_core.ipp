@@ -342,11 +342,18 @@ BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_ty
   settle();
 }
 
+/// To get the next element may take long, or have to wait for those before: what is ready must not
+/// depend on it.
 BULKHEAD_DECL bool group_core::reserve_slot() noexcept {
-  std::lock_guard lock(mutex_);
-  if (closed_ || !pending_.empty() || !slot_is_free()) return false;
-  ++reserved_;
-  reserved_at_ = cancels_;
+  bool post = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_ || !pending_.empty() || !slot_is_free()) return false;
+    ++reserved_;
+    reserved_at_ = cancels_;
+    if (!ready_.empty()) post = !std::exchange(starter_is_posted_, true);
+  }
+  if (post) post_starter();
   return true;
 }
 
