@@ -577,8 +577,14 @@ private:
     }
     default: {
       const body b{this, d.next(), at, d.one_in(2)};
-      auto [e, n] = co_await async_scope(options(d), b, asio::as_tuple(use_awaitable));
-      error = e;
+      if (d.one_in(4)) { // on other threads
+        auto [e, n] =
+            co_await async_scope(others_.context(), options(d), b, asio::as_tuple(use_awaitable));
+        error = e;
+      } else {
+        auto [e, n] = co_await async_scope(options(d), b, asio::as_tuple(use_awaitable));
+        error = e;
+      }
       break;
     }
     }
@@ -651,7 +657,7 @@ private:
   dice dice_;
   std::atomic<long> budget_;
   bulkhead::semaphore semaphore_;
-  test::background others_;
+  test::background others_{2};
   tally count_;
   std::atomic<int> roots_{0};
   std::optional<asio::executor_work_guard<asio::any_io_executor>> guard_;
