@@ -51,7 +51,7 @@ private:
 
 /// Under the mutex. If this says so, post_starter() has to follow.
 BULKHEAD_DECL bool group_core::needs_starter() noexcept {
-  if (ready_.empty() || starter_is_posted_ || takers_ != 0) return false;
+  if (ready_.size() <= takers_ || starter_is_posted_) return false;
   starter_is_posted_ = true;
   return true;
 }
@@ -80,30 +80,40 @@ BULKHEAD_DECL void group_core::post_starter(child* accepted) {
       if (is_taken_back) {
         ready_.erase(*accepted);
         --spawned_;
+        ++dropping_;
       }
       others = !ready_.empty();
     }
     if (others) lose(nullptr);
     if (!is_taken_back) return;
     accepted->destroy();
+    end_dropping();
     settle();
     throw;
   }
 }
 
-BULKHEAD_DECL void group_core::start_ready(std::shared_ptr<group_core> group) noexcept {
-  {
-    std::lock_guard lock(group->mutex_);
-    if (group->ready_.empty()) {
-      group->starter_is_posted_ = false;
-      return;
+BULKHEAD_DECL void group_core::start_ready(std::shared_ptr<group_core> group) {
+  group->starter_begins();
+  for (std::size_t turns = runner::most_turns; turns != 0 && group->has_ready();) {
+    gate_ptr<runner> r;
+    try {
+      r = runner::of(group);
+    } catch (...) { // no memory for one
+      return group->fail_first(std::current_exception());
     }
+    turns = r->run(&group_core::assign_ready, turns).turns_left;
   }
-  try {
-    runner::run(group, &group_core::assign_ready);
-  } catch (...) { // no memory for a runner
-    group->fail_first(std::current_exception());
-  }
+}
+
+BULKHEAD_DECL void group_core::starter_begins() noexcept {
+  std::lock_guard lock(mutex_);
+  starter_is_posted_ = false;
+}
+
+BULKHEAD_DECL bool group_core::has_ready() const noexcept {
+  std::lock_guard lock(mutex_);
+  return !ready_.empty();
 }
 
 /// The first child that is ready has failed before it has begun.
@@ -112,7 +122,6 @@ BULKHEAD_DECL void group_core::fail_first(std::exception_ptr error) noexcept {
   bool post;
   {
     std::lock_guard lock(mutex_);
-    starter_is_posted_ = false;
     if (ready_.empty()) return;
     c = &ready_.pop_front();
     running_.push_back(*c);
@@ -127,7 +136,6 @@ BULKHEAD_DECL void group_core::assign_ready(runner& r) noexcept {
   bool post;
   {
     std::lock_guard lock(mutex_);
-    starter_is_posted_ = false;
     give_next(r);
     post = needs_starter();
   }
@@ -143,21 +151,18 @@ BULKHEAD_DECL void group_core::start_body(child_ptr body) {
   never_blocking_.execute(body_starter(shared_from_this()));
 }
 
-BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) noexcept {
-  std::exception_ptr error;
+BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) {
+  gate_ptr<runner> r;
+  std::exception_ptr error = aborted();
   try {
-    runner::run(group, &group_core::assign_body);
-  } catch (...) { // no memory for a runner
+    r = runner::of(group);
+  } catch (...) {
     error = std::current_exception();
   }
-  child* unstarted;
-  {
-    std::lock_guard lock(group->mutex_);
-    unstarted = group->body_ && !group->body_->runner_ ? group->body_ : nullptr;
-  }
-  if (!unstarted) return;
-  unstarted->clear();
-  group->child_ended(*unstarted, error ? error : aborted(), nullptr);
+  if (r && r->run(&group_core::assign_body).has_run) return;
+  child& body = *group->body_; // which nobody else has seen
+  body.clear();
+  group->child_ended(body, std::move(error), nullptr);
 }
 
 /// Unless the scope was cancelled before.
@@ -341,8 +346,10 @@ BULKHEAD_DECL spawn_op* group_core::take(wait_key key) noexcept {
     pending_.erase(*op->what);
     stop_waiting(*op);
     departing_.begin();
+    ++dropping_;
   }
   op->what.reset();
+  end_dropping();
   return op;
 }
 
@@ -355,11 +362,17 @@ BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_ty
 }
 
 BULKHEAD_DECL group_core::slot::slot(group_core& core) noexcept : core_(nullptr) {
-  std::lock_guard lock(core.mutex_);
-  if (core.closed_ || !core.pending_.empty() || !core.slot_is_free()) return;
-  ++core.reserved_;
-  cancels_ = core.cancels_;
-  core_ = &core;
+  bool post = false;
+  {
+    std::lock_guard lock(core.mutex_);
+    if (core.closed_ || !core.pending_.empty() || !core.slot_is_free()) return;
+    ++core.reserved_;
+    cancels_ = core.cancels_;
+    core_ = &core;
+    // To get at the next child may take long, or depend on those before: they must not wait for it.
+    if (!core.ready_.empty()) post = !std::exchange(core.starter_is_posted_, true);
+  }
+  if (post) core.post_starter();
 }
 
 BULKHEAD_DECL group_core::slot::~slot() {
@@ -384,12 +397,14 @@ BULKHEAD_DECL void group_core::slot::fill(child_ptr c) {
       post = core.needs_starter();
     } else {
       ++core.dropped_;
+      ++core.dropping_;
     }
   }
   if (post) core.post_starter(accepted);
   is_filled_ = true;
   if (!c) return;
   c.reset();
+  core.end_dropping();
   core.settle();
 }
 
@@ -417,7 +432,7 @@ BULKHEAD_DECL bool group_core::note(child* c, const std::exception_ptr& error) n
 
 /// Under the mutex: takes `c` out of the group.
 BULKHEAD_DECL void group_core::leave(child& c) noexcept {
-  if (c.runner_) c.runner_->child_ = nullptr;
+  if (c.runner_) c.runner_->child_ = nullptr; // also if it is not given another
   if (c.is_body_) {
     body_ = nullptr;
     body_runs_ = false;
@@ -501,8 +516,9 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   settle();
 }
 
-/// Under the mutex.
+/// Under the mutex. To be followed by end_dropped() or destroy_dropped(), and settle().
 BULKHEAD_DECL void group_core::drop_unstarted(children& dropped) noexcept {
+  ++dropping_;
   for (child* c = pending_.empty() ? nullptr : &pending_.front(); c; c = pending_.next(*c))
     if (spawn_op* op = c->waiting_) {
       keys_.erase(op->key);
@@ -527,6 +543,7 @@ BULKHEAD_DECL void group_core::end_dropped(children dropped, error_code ec) noex
       c.destroy();
     }
   }
+  end_dropping();
 }
 
 BULKHEAD_DECL void group_core::destroy_dropped(children dropped) noexcept {
@@ -540,6 +557,13 @@ BULKHEAD_DECL void group_core::destroy_dropped(children dropped) noexcept {
       c.destroy();
     }
   }
+  end_dropping();
+}
+
+/// What was dropped is destroyed: the group may end.
+BULKHEAD_DECL void group_core::end_dropping() noexcept {
+  std::lock_guard lock(mutex_);
+  --dropping_;
 }
 
 BULKHEAD_DECL void group_core::cancel_children(boost::asio::cancellation_type type, bool and_body) {
@@ -608,6 +632,7 @@ BULKHEAD_DECL void group_core::close() noexcept {
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
+    ++dropping_;
     // Accepted children stay, but nobody waits for room any more.
     for (child* c = pending_.empty() ? nullptr : &pending_.front(); c;) {
       child* next = pending_.next(*c);
@@ -676,7 +701,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     if (r && !pulling) give_next(*r);
     if (r && pulling) ++takers_;
     post = needs_starter();
-    if (in_flight() == 0 && pending_.empty() && reserved_ == 0) {
+    if (in_flight() == 0 && pending_.empty() && reserved_ == 0 && dropping_ == 0) {
       joins = joins_;
       if (joins) joined = joins->take_all();
       if (driver_ && !body_runs_) {
@@ -701,11 +726,16 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
   } else if (pulling) {
     pulling->on_progress();
   }
-  if (!r || !pulling) return;
+  if (r && pulling) give_pulled(*r);
+}
+
+/// What settle() has left open for a group whose driver pulls: its first new child is for `r`.
+BULKHEAD_DECL void group_core::give_pulled(runner& r) noexcept {
+  bool post;
   {
     std::lock_guard lock(mutex_);
     --takers_;
-    give_next(*r);
+    give_next(r);
     post = needs_starter();
   }
   if (post) post_starter();
@@ -738,6 +768,8 @@ BULKHEAD_DECL void group_core::begin_departure() noexcept {
 }
 
 BULKHEAD_DECL void group_core::end_departure() noexcept { departing_.end(); }
+
+BULKHEAD_DECL void group_core::wait_for_departures() const noexcept { departing_.wait(); }
 
 BULKHEAD_DECL std::size_t group_core::size() const noexcept {
   std::lock_guard lock(mutex_);

@@ -13,6 +13,8 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/system_executor.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <exception>
@@ -61,22 +63,24 @@ struct runner::completion {
   void operator()(std::exception_ptr) const noexcept {}
 };
 
-/// One that is parked, and that nobody else refers to.
-BULKHEAD_DECL gate_ptr<runner> runner::take() {
-  if (runner* r = cache::take()) return gate_ptr<runner>(r);
-  return create();
+BULKHEAD_DECL gate_ptr<runner> runner::of(std::shared_ptr<group_core> group) {
+  runner* cached = cache::take();
+  gate_ptr<runner> r = cached ? gate_ptr<runner>(cached) : create();
+  r->set_inner(group->executor());
+  std::lock_guard lock(r->mutex_);
+  r->group_ = std::move(group);
+  return r;
 }
 
 /// Its coroutine runs until it is parked, inside this call.
 BULKHEAD_DECL gate_ptr<runner> runner::create() {
   gate_ptr<runner> r(new runner);
-  r->regard({0, 1}); // so that nobody asks the inner executor, which there is not yet
+  r->set_inner(boost::asio::system_executor());
   r->pass_alone(
       [&r] { boost::asio::co_spawn(gate_executor(*r), r->loop(), completion{r->signal_.slot()}); });
   own_part own = r->counted();
-  own.refs -= 1;
+  own.refs -= 1; // `r`
   r->disregard(own);
-  own.work -= 1;
   r->own_ = own;
   return r;
 }
@@ -90,29 +94,26 @@ BULKHEAD_DECL void runner::unreferenced() noexcept {
   }
 }
 
-BULKHEAD_DECL void runner::run(const std::shared_ptr<group_core>& group,
-                               void (group_core::*assign)(runner&) noexcept) {
-  const gate_ptr<runner> r = take();
-  runner& self = *r;
-  self.set_inner(group->executor());
-  {
-    std::lock_guard lock(self.mutex_);
-    self.group_ = group;
-  }
-  self.add_ref(); // its own
-  self.pass_alone([&] {
-    self.child_ = nullptr;
-    self.turns_ = most_turns;
-    ((*group).*assign)(self);
-    if (!self.child_) {
-      self.leave_group();
-      return self.release();
+BULKHEAD_DECL runner::stint runner::run(void (group_core::*assign)(runner&) noexcept,
+                                        std::size_t turns) {
+  add_ref(); // its own
+  stint s;
+  pass_alone([&] {
+    child_ = nullptr;
+    turns_ = turns;
+    (group_.get()->*assign)(*this);
+    if (!child_) {
+      leave_group();
+      return release();
     }
-    self.resume();
-    if (self.is_parked_) return;
-    self.work_started();
-    self.has_work_ = true;
+    s.has_run = true;
+    resume();
+    if (is_parked_) return;
+    s.turns_left = std::exchange(turns_, most_turns);
+    work_started();
+    has_work_ = true;
   });
+  return s;
 }
 
 BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64_t serial) {
@@ -120,6 +121,9 @@ BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64
     if (self->serial_ == serial) self->signal_.emit(type);
   });
 }
+
+/// Whether somebody has the child's executor, apart from the runner and who has it pass just now.
+BULKHEAD_DECL bool runner::is_shared() const noexcept { return counted().refs > 2; }
 
 BULKHEAD_DECL std::shared_ptr<group_core> runner::group() noexcept {
   std::lock_guard lock(mutex_);
@@ -158,6 +162,11 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
         } catch (...) {
           error = std::current_exception();
         }
+        if (has_awaited && !running_in_this_thread()) { // the child has left for another executor
+          co_await this_coro::throw_if_cancelled(false);
+          const boost::asio::any_io_executor here = co_await this_coro::executor;
+          co_await boost::asio::post(here, boost::asio::deferred);
+        }
         in_flight.landed();
       }
       ++serial_;
@@ -165,6 +174,8 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
         co_await this_coro::throw_if_cancelled(true);
         co_await this_coro::reset_cancellation_state();
       }
+      child_->clear(); // while the group still waits for it
+      if (is_shared()) turns_ = 0;
       group_->child_ended(*child_, std::move(error), this);
     } while (child_);
   }

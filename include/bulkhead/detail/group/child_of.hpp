@@ -154,7 +154,7 @@ private:
   template <class T, class Executor>
   static boost::asio::awaitable<void> await_coroutine(boost::asio::awaitable<T, Executor> a,
                                                       Sink* sink) {
-    const Executor ex(co_await boost::asio::this_coro::executor);
+    const Executor ex = co_await boost::asio::this_coro::executor;
     auto operation = boost::asio::co_spawn(ex, std::move(a), boost::asio::deferred);
     co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);
   }

@@ -135,7 +135,7 @@ private:
       std::lock_guard lock(mutex_);
       op = std::exchange(op_, nullptr);
     }
-    if (!op) return;
+    if (!op) return core_->wait_for_departures(); // it may be on its way there
     core_->begin_departure();
     op->retire();
     core_->end_departure();

@@ -114,10 +114,12 @@ protected:
 /// emitting, completing and destroying happen after it.
 ///
 /// Whenever a child is ready, a *starter* is on its way to the executor: a posted function that
-/// takes a runner and has it run what is ready. It posts the next starter before it begins with the
-/// first child, if more are ready; so as many threads as the executor has for it take part, and a
-/// child that takes long delays nobody. But it does not count on that: a runner whose child has ended
-/// goes on with the next, at once, so that a child which ends soon costs no step of the executor.
+/// takes a runner and has it run what is ready, and another runner if the child waits for something.
+/// It posts the next starter before it begins with the first child, if more are ready; so as many
+/// threads as the executor has for it take part, and a child that takes long delays nobody. But it
+/// does not count on that: a runner whose child has ended goes on with the next, at once, so that a
+/// child which ends soon costs no step of the executor. (And if a driver pulls when a child has ended,
+/// the first that it pulls is for that child's runner.)
 ///
 /// A driver's own part (the body of a scope, the pulling of a map) counts as `body`: it keeps the
 /// group from finishing, and takes no slot.
@@ -203,6 +205,7 @@ public:
   /// Between taking a handler out and posting it, or destroying it.
   void begin_departure() noexcept;
   void end_departure() noexcept;
+  void wait_for_departures() const noexcept;
 
   std::size_t size() const noexcept;
   std::size_t pending() const noexcept;
@@ -212,12 +215,12 @@ public:
 
   // --- for runners ---
 
-  /// The child of `r` has ended, and is cleared. Gives `r` the next, if there is one and it is its
+  /// The child of `r` has ended, and has nothing left of what it was made of. Gives `r` the next, if there is one and it is its
   /// turn.
   void child_ended(child& c, std::exception_ptr error, runner* r) noexcept;
   void child_lost(child& c) noexcept;
 
-  /// Gives `r` its first child: one that is ready, or the body. Its gate is passed meanwhile.
+  /// Gives `r` its first child, if there is still one: one that is ready, or the body.
   void assign_ready(runner& r) noexcept;
   void assign_body(runner& r) noexcept;
 
@@ -234,11 +237,14 @@ private:
   bool slot_is_free() const noexcept;
   bool needs_starter() noexcept;
   void post_starter(child* accepted = nullptr);
-  static void start_ready(std::shared_ptr<group_core> group) noexcept;
-  static void start_body_now(std::shared_ptr<group_core> group) noexcept;
+  void starter_begins() noexcept;
+  bool has_ready() const noexcept;
+  static void start_ready(std::shared_ptr<group_core> group);
+  static void start_body_now(std::shared_ptr<group_core> group);
   void fail_first(std::exception_ptr error) noexcept;
   void give(child& c, runner& r) noexcept;
   void give_next(runner& r) noexcept;
+  void give_pulled(runner& r) noexcept;
   void leave(child& c) noexcept;
   bool leave_quietly(child& c, runner& r) noexcept;
   bool starts_waiting(spawn_op& op, runner* asker) noexcept;
@@ -249,6 +255,7 @@ private:
   void drop_unstarted(children& dropped) noexcept;
   void end_dropped(children dropped, error_code ec) noexcept;
   void destroy_dropped(children dropped) noexcept;
+  void end_dropping() noexcept;
   void lose(child* c) noexcept; // or, if it is null, what was ready
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();
@@ -268,6 +275,7 @@ private:
   children running_;
   key_table<spawn_op> keys_;
   light_departures departing_; // operations that were taken out
+  std::size_t dropping_ = 0;   // who destroys children that never started: the group waits for that
   std::size_t reserved_ = 0;
   std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
   std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group

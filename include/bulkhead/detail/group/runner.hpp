@@ -41,17 +41,32 @@ class group_core;
 /// Between two children the thread's cancellation state is made new, and a signal says for which
 /// child it is meant, by its serial number; so none gets what was meant for another.
 ///
-/// Parked, it refers to no executor, and counts as work nowhere. Who still has its executor when a
-/// child has ended (the executor of a child, that is) keeps it from being used by another group.
-/// References that the thread itself has to its gate are not counted while it lives; so the last of
-/// the others, gone, finds it parked, and puts it into the cache. While it runs, it has one to
-/// itself.
+/// Parked, it refers to no executor, and counts as work nowhere. Who still has a child's executor when
+/// that child has ended keeps the runner from being used for another: it is parked then.
+///
+/// Its references: those that the thread itself has to its gate (`own_`, as many as there are when it
+/// has been made and is parked for the first time) are not counted while it lives, and are again
+/// before the thread ends, however it does: by returning, in end(), or by being destroyed, in
+/// lost(). While it has a child it holds one reference to itself. So if none is left, it is either
+/// parked, and goes into the cache, or its thread has ended, and it is destroyed.
 class runner final : public gate, public cached<runner> {
 public:
-  /// Runs the child that `assign` gives it, if any, inside this call until it waits for something;
-  /// then others that the group has for it.
-  static void run(const std::shared_ptr<group_core>& group,
-                  void (group_core::*assign)(runner&) noexcept);
+  /// One that is parked, for `group`.
+  static gate_ptr<runner> of(std::shared_ptr<group_core> group);
+
+  /// Children that are begun in one go, before others that wait for the executor have their turn.
+  static constexpr std::size_t most_turns = 16;
+
+  /// What came of run().
+  struct stint {
+    bool has_run = false;       // there was a child
+    std::size_t turns_left = 0; // of `turns`, if a child waits for something now
+  };
+
+  /// Runs the child that `assign` gives it, if any, inside this call until it waits for something or
+  /// ends; then others that the group has for it, `turns` in all. Called once, before anybody else
+  /// knows of it.
+  stint run(void (group_core::*assign)(runner&) noexcept, std::size_t turns = most_turns);
 
   /// Sends `type` to the child with this number, in a later step, unless it has ended by then.
   void emit(boost::asio::cancellation_type type, std::uint64_t serial);
@@ -72,14 +87,11 @@ private:
   };
   using cache = thread_cache<runner, retire>;
 
-  /// Children in one go, before others that wait for the executor have their turn.
-  static constexpr std::size_t most_turns = 16;
-
   runner() = default;
   ~runner() override = default;
 
-  static gate_ptr<runner> take();
   static gate_ptr<runner> create();
+  bool is_shared() const noexcept;
   std::shared_ptr<group_core> leave_group() noexcept;
   void unreferenced() noexcept override;
   boost::asio::awaitable<void> loop();

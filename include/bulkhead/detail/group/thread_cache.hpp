@@ -75,9 +75,14 @@ private:
   }
 
   // Never destroyed: threads may outlive what is static.
-  static depot& shared() {
-    static depot& instance = *new depot;
-    return instance;
+  static depot& shared() noexcept {
+    union storage {
+      depot instance;
+      storage() noexcept : instance() {}
+      ~storage() {}
+    };
+    static storage s;
+    return s.instance;
   }
 
   static void at_thread_end() {
@@ -104,6 +109,7 @@ private:
     depot& d = shared();
     std::lock_guard lock(d.mutex);
     if (d.batches.empty()) return false;
+    at_thread_end();
     s.top = d.batches.back();
     s.size = batch;
     d.batches.pop_back();

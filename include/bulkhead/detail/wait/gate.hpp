@@ -67,16 +67,15 @@ private:
 
 /// Lets one function at a time pass, in order of arrival, on an inner executor: a lean strand.
 ///
-/// Every child of a group is a gate, and all that concerns the child passes through it: its start,
-/// its continuations, the cancellation signals meant for it, its end. So a signal never meets the
-/// child half-way, on whatever executor, and nobody else pays for it: the children do not wait for
-/// one another.
+/// Whoever runs a child of a group is a gate, and all that concerns the child passes through it: its
+/// start, its continuations, the cancellation signals meant for it, its end. So a signal never meets
+/// the child half-way, on whatever executor, and nobody else pays for it: the children do not wait
+/// for one another.
 ///
 /// A lock guards the queue; `busy_` says that a drain is running or on its way to the inner
 /// executor. A drain runs what was queued when it began, and posts itself again for what came
-/// meanwhile, so that a function that posts lets others on the inner executor have
-/// their turn first. When the inner context is destroyed, the drain is destroyed uninvoked and
-/// takes the queue with it.
+/// meanwhile, so that a function that posts lets others on the inner executor have their turn first.
+/// When the inner context is destroyed, the drain is destroyed uninvoked and takes the queue with it.
 class gate {
 public:
   explicit gate(const boost::asio::any_io_executor& inner);
@@ -143,7 +142,7 @@ protected:
     std::size_t refs = 0;
     std::size_t work = 0;
   };
-  own_part counted() const noexcept { return {refs_.load(std::memory_order_relaxed), work_}; }
+  own_part counted() const noexcept { return {refs_.load(std::memory_order_acquire), work_}; }
   void disregard(own_part own) noexcept;
   void regard(own_part own) noexcept;
 

@@ -108,15 +108,20 @@ public:
 
   /// The registry of `context`. Each thread remembers the last, because to look for a service takes
   /// the context's lock; a registry that is not shut down says that the context is still the same.
-  static const std::shared_ptr<shutdown_registry>&
-  registry_of(boost::asio::execution_context& context) {
-    static thread_local boost::asio::execution_context* last = nullptr;
-    static thread_local std::shared_ptr<shutdown_registry> its;
-    if (last != &context || its->is_shut_down()) {
-      its = boost::asio::use_service<shutdown_service>(context).registry_;
-      last = &context;
+  static std::shared_ptr<shutdown_registry> registry_of(boost::asio::execution_context& context) {
+    static thread_local constinit bool has_ended = false; // the thread, as good as
+    struct memory {
+      boost::asio::execution_context* context = nullptr;
+      std::shared_ptr<shutdown_registry> registry;
+      ~memory() { has_ended = true; }
+    };
+    if (has_ended) return boost::asio::use_service<shutdown_service>(context).registry_;
+    static thread_local memory last;
+    if (last.context != &context || last.registry->is_shut_down()) {
+      last.registry = boost::asio::use_service<shutdown_service>(context).registry_;
+      last.context = &context;
     }
-    return its;
+    return last.registry;
   }
 
 private:
