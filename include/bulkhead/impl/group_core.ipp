@@ -153,7 +153,7 @@ BULKHEAD_DECL void group_core::start_body(child_ptr body) {
 
 BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) {
   gate_ptr<runner> r;
-  std::exception_ptr error = aborted();
+  std::exception_ptr error;
   try {
     r = runner::of(group);
   } catch (...) {
@@ -162,7 +162,7 @@ BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group)
   if (r && r->run(&group_core::assign_body).has_run) return;
   child& body = *group->body_; // which nobody else has seen
   body.clear();
-  group->child_ended(body, std::move(error), nullptr);
+  group->child_ended(body, error ? error : aborted(), nullptr);
 }
 
 /// Unless the scope was cancelled before.
