@@ -40,6 +40,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <future>
@@ -1130,6 +1131,111 @@ BOOST_AUTO_TEST_CASE(a_call_begins_although_the_pull_of_the_next_element_takes_l
 }
 
 // --- work ---------------------------------------------------------------------------------------
+
+namespace {
+
+/// Its default constructor, which a scope that failed runs for its handler, takes until it may end.
+struct slow_result {
+  slow_result() {
+    if (!begun) return;
+    begun->count_down();
+    while (!*may_end) std::this_thread::yield();
+    // Whoever waits for this, as he must, does not come before.
+    for (int i = 0; i != 1000; ++i) std::this_thread::yield();
+    *too_early = context_ended->load();
+  }
+  explicit slow_result(int) {}
+
+  static inline std::latch* begun = nullptr;
+  static inline std::atomic<bool>* may_end = nullptr;
+  static inline std::atomic<bool>* context_ended = nullptr;
+  static inline std::atomic<bool>* too_early = nullptr;
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(the_context_of_a_handler_ends_only_after_what_is_on_its_way_to_it) {
+  std::latch begun(1);
+  std::atomic<bool> may_end{false}, ended{false}, too_early{false};
+  slow_result::begun = &begun;
+  slow_result::may_end = &may_end;
+  slow_result::context_ended = &ended;
+  slow_result::too_early = &too_early;
+  asio::thread_pool pool(2);
+  std::optional<asio::io_context> others(std::in_place);
+  auto body = [](task_group&) -> awaitable<slow_result> {
+    co_await yield_turns();
+    throw failure(1);
+    co_return slow_result(1);
+  };
+  async_scope(pool, group_options(), body,
+              asio::bind_executor(others->get_executor(), [](std::exception_ptr, slow_result) {}));
+  begun.wait();
+  may_end = true;
+  others.reset();
+  ended = true;
+  pool.join();
+  BOOST_TEST(!too_early);
+  slow_result::begun = nullptr;
+}
+
+BOOST_AUTO_TEST_CASE(who_has_outlived_a_child_does_not_wait_for_the_next) {
+  asio::thread_pool pool(4);
+  std::latch done(1);
+  task_group g(pool, group_options{.limit = 1});
+  auto helper = [&]() -> awaitable<void> {
+    co_await yield_turns(10);
+    done.count_down();
+  };
+  g.spawn([&]() -> awaitable<void> {
+    asio::co_spawn(co_await asio::this_coro::executor, helper, asio::detached);
+  });
+  g.spawn([&] { done.wait(); });
+  g.async_join(asio::use_future).get();
+  pool.join();
+  BOOST_TEST(g.stats().completed == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(what_escapes_the_first_step_of_a_child_is_the_executors_and_the_others_run) {
+  asio::io_context io;
+  task_group g(io, group_options{.error = on_error::collect});
+  bool ran = false;
+  g.spawn([]() -> awaitable<void> {
+    co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(
+        [](auto&&) { throw failure(4); }, asio::use_awaitable);
+  });
+  g.spawn([&ran] { ran = true; });
+  BOOST_CHECK_THROW(test::run(io), failure);
+  BOOST_TEST(!ran);
+  test::run(io);
+  BOOST_TEST(number_of(g.errors().at(0)) == -1); // it was lost
+  BOOST_TEST(g.stats().failed == 1u);
+  BOOST_TEST(g.size() == 0u);
+}
+
+namespace {
+
+/// Threads' memories of groups are gone when this is destroyed.
+struct last_of_all {
+  ~last_of_all() {
+    asio::io_context io;
+    task_group g(io);
+    bool ran = false;
+    auto child = [&ran]() -> awaitable<void> {
+      co_await yield_turns();
+      ran = true;
+    };
+    g.spawn(child);
+    io.run();
+    if (!ran) std::abort();
+  }
+} const static_object;
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(groups_work_while_what_is_static_is_destroyed) {
+  (void)static_object; // says so by not aborting when the program ends
+}
 
 BOOST_AUTO_TEST_CASE(a_context_runs_out_of_work_when_the_children_have_ended) {
   asio::io_context io;

@@ -154,6 +154,8 @@ private:
   template <class T, class Executor>
   static boost::asio::awaitable<void> await_coroutine(boost::asio::awaitable<T, Executor> a,
                                                       Sink* sink) {
+    static_assert(std::convertible_to<boost::asio::any_io_executor, Executor>,
+                  "a child's executor is an any_io_executor: make it an asio::awaitable<T>");
     const Executor ex = co_await boost::asio::this_coro::executor;
     auto operation = boost::asio::co_spawn(ex, std::move(a), boost::asio::deferred);
     co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);
