@@ -1116,17 +1116,23 @@ BOOST_AUTO_TEST_CASE(calls_of_a_map_that_block_for_each_other_run_in_parallel) {
 }
 
 BOOST_AUTO_TEST_CASE(a_call_begins_although_the_pull_of_the_next_element_takes_long) {
-  for (int round = 0; round != test::scaled(100); ++round) {
-    bulkhead::pool threads(2);
-    test::counter begun;
-    auto elements = std::views::iota(0, 20) | std::views::transform([&](int i) {
-                      if (i % 2) begun.wait_for(i); // by then all before it have begun
-                      return i;
-                    });
-    auto f = bulkhead::async_for_each(
-        threads, elements, 2, [&](int) { begun.add(); }, asio::use_future);
-    BOOST_TEST(ended_with(f) == 0);
-  }
+  for (int n : {2, 4})
+    for (int round = 0; round != test::scaled(200); ++round) {
+      bulkhead::pool threads(static_cast<std::size_t>(n));
+      test::counter begun;
+      auto elements = std::views::iota(0, 10 * n) | std::views::transform([&](int i) {
+                        if (i % n == n - 1) begun.wait_for(i); // all before it
+                        return i;
+                      });
+      auto f = bulkhead::async_for_each(
+          threads, elements, static_cast<std::size_t>(n),
+          [&](int i) {
+            begun.add();
+            if (i % n == 0) begun.wait_for(i + n - 1); // all but the last of its n
+          },
+          asio::use_future);
+      BOOST_TEST(ended_with(f) == 0);
+    }
 }
 
 // --- work ---------------------------------------------------------------------------------------

@@ -51,9 +51,7 @@ private:
 
 /// Under the mutex. If this says so, post_starter() has to follow.
 BULKHEAD_DECL bool group_core::needs_starter() noexcept {
-  if (ready_.empty() || starter_is_posted_ || takers_ != 0) return false;
-  starter_is_posted_ = true;
-  return true;
+  return !ready_.empty() && !std::exchange(starter_is_posted_, true);
 }
 
 /// An executor that refuses, by throwing, destroys the starter.
@@ -351,7 +349,7 @@ BULKHEAD_DECL bool group_core::reserve_slot() noexcept {
     if (closed_ || !pending_.empty() || !slot_is_free()) return false;
     ++reserved_;
     reserved_at_ = cancels_;
-    if (!ready_.empty()) post = !std::exchange(starter_is_posted_, true);
+    post = needs_starter();
   }
   if (post) post_starter();
   return true;
@@ -365,7 +363,7 @@ BULKHEAD_DECL void group_core::spawn_reserved(child_ptr c) noexcept {
     ++spawned_;
     if (cancels_ == reserved_at_ && !dead_) {
       ready_.push_back(*c.release());
-      post = needs_starter();
+      post = takers_ == 0 && needs_starter();
     } else {
       ++dropped_;
     }
@@ -673,7 +671,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     if (pulls_) pulling = driver_;
     if (r && !pulling) give_next(*r);
     if (r && pulling) ++takers_;
-    post = needs_starter();
+    post = takers_ == 0 && needs_starter();
     if (in_flight() == 0 && pending_.empty() && reserved_ == 0 && dropping_ == 0) {
       joins = joins_;
       if (joins) joined = joins->take_all();

@@ -112,7 +112,7 @@ BULKHEAD_DECL void runner::run(const std::shared_ptr<group_core>& group,
     self.resume();
     if (self.is_parked_) return;
     self.work_started();
-    self.has_work_ = true;
+    self.has_work_.store(true, std::memory_order_relaxed);
   });
 }
 
@@ -180,7 +180,7 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
 template <class Handler>
 void runner::park(Handler&& handler) {
   coroutine_.hold(std::forward<Handler>(handler));
-  if (std::exchange(has_work_, false)) work_finished();
+  end_work();
   const std::shared_ptr<group_core> group = leave_group();
   is_parked_ = true;
   if (group) release(); // its own, of run()
@@ -191,13 +191,20 @@ BULKHEAD_DECL void runner::resume() {
   coroutine_.resume();
 }
 
-/// The coroutine's frames are being destroyed.
+/// The coroutine's frames are being destroyed: by whoever has its handler, in any thread, and maybe
+/// before the step that has made the coroutine wait is over.
 BULKHEAD_DECL void runner::lost() noexcept {
   regard(own_);
-  if (std::exchange(has_work_, false)) work_finished();
+  end_work();
   child_->clear();
   leave_group()->child_lost(*child_);
   release(); // its own, of run(); the frames still have some
+}
+
+BULKHEAD_DECL void runner::end_work() noexcept {
+  if (!has_work_.load(std::memory_order_relaxed)) return;
+  has_work_.store(false, std::memory_order_relaxed);
+  work_finished();
 }
 
 /// Parked, and used by nobody: lets the coroutine return.
