@@ -103,6 +103,8 @@ BOOST_AUTO_TEST_CASE(multiple_errors_keep_their_order) {
   const bulkhead::multiple_errors copy = e;
   BOOST_TEST((copy.errors() == errors));
   BOOST_TEST(std::string(e.what()).size() > 0u);
+  BOOST_TEST(e.what() == std::string("several operations failed"));
+  BOOST_TEST(bulkhead::multiple_errors({nullptr}).what() == std::string("an operation failed"));
   BOOST_TEST(std::string(bulkhead::multiple_errors({}).what()).size() > 0u);
 }
 

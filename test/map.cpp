@@ -542,6 +542,32 @@ BOOST_AUTO_TEST_CASE(no_call_outlives_its_map) {
   });
 }
 
+BOOST_AUTO_TEST_CASE(what_it_was_given_and_has_made_is_gone_before_the_handler_can_run) {
+  for (const int fails : {1, 9}) {
+    std::atomic<int> alive{0};
+    int alive_at_the_end = -1;
+    std::size_t results = 0;
+    asio::io_context io;
+    async_map(
+        io, std::views::iota(0, 3) | std::views::transform([keep = test::live(alive)](int i) {
+              return i;
+            }),
+        2,
+        [keep = test::live(alive), &alive, fails](int i) {
+          if (i == fails) throw test::failure(i);
+          return std::make_shared<test::live>(alive);
+        },
+        asio::bind_executor(test::at_once(), [&](std::exception_ptr, auto v) {
+          alive_at_the_end = alive;
+          results = v.size();
+        }));
+    BOOST_TEST(alive == 2);
+    run(io);
+    BOOST_TEST(results == (fails == 9 ? 3u : 0u));
+    BOOST_TEST(alive_at_the_end == static_cast<int>(results));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(cancellation_stops_the_calls_and_the_pulling) {
   for (auto type : test::all_cancellation_types) {
     asio::io_context io;

@@ -24,6 +24,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/experimental/concurrent_channel.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -44,6 +45,7 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -280,6 +282,42 @@ BOOST_AUTO_TEST_CASE(try_spawn_is_false_when_the_group_is_full_or_closed) {
   BOOST_TEST(!g.try_spawn(counts));
   test::run(io);
   BOOST_TEST(ran == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_try_spawn_that_is_refused_leaves_the_child_alone) {
+  asio::io_context io;
+  task_group g(io, group_options{.limit = 1});
+  std::unique_ptr<int> kept = std::make_unique<int>(1);
+  auto child = [kept = std::move(kept)]() mutable { kept.reset(); };
+  g.spawn([] {});
+  BOOST_TEST(!g.try_spawn(std::move(child)));
+  test::run(io);
+  BOOST_TEST(g.try_spawn(std::move(child)));
+  test::run(io);
+  g.close();
+  auto another = std::make_unique<int>(2);
+  auto late = [another = std::move(another)] { (void)another; };
+  BOOST_TEST(!g.try_spawn(std::move(late)));
+  BOOST_TEST(g.stats().completed == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(a_cancellation_of_any_type_reaches_an_operation) {
+  on_every_executor([](auto& place) {
+    task_group g(place.executor());
+    bulkhead::semaphore s(place.executor(), 1);
+    auto held = s.try_acquire();
+    g.spawn(s.async_acquire(1, asio::deferred));
+    while (s.waiting() == 0) {
+      if constexpr (std::decay_t<decltype(place)>::parallel)
+        std::this_thread::yield();
+      else
+        test::poll(place.context);
+    }
+    g.cancel(asio::cancellation_type::total);
+    place.finish();
+    BOOST_TEST(s.waiting() == 0u);
+    BOOST_TEST(g.stats().cancelled == 1u);
+  });
 }
 
 BOOST_AUTO_TEST_CASE(try_spawn_never_overtakes_who_waits) {
@@ -625,6 +663,26 @@ BOOST_AUTO_TEST_CASE(operation_aborted_without_a_cancellation_is_a_failure) {
     auto f = async_scope(place.executor(), group_options(), body, asio::use_future);
     place.finish();
     BOOST_TEST(ended_with(f) == -1);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_wait_for_a_channel_that_is_cancelled_is_no_failure) {
+  on_every_executor([](auto& place) {
+    using channel = asio::experimental::concurrent_channel<void(error_code, int)>;
+    channel c(place.executor(), 1);
+    event waits(place.executor());
+    auto child = [&]() -> awaitable<void> {
+      waits.set();
+      (void)co_await c.async_receive(use_awaitable);
+    };
+    auto body = [&](task_group& g) -> awaitable<void> {
+      g.spawn(child);
+      co_await waits.wait();
+      g.cancel();
+    };
+    auto f = async_scope(place.executor(), group_options(), body, asio::use_future);
+    place.finish();
+    BOOST_TEST(ended_with(f) == 0);
   });
 }
 
@@ -1737,6 +1795,31 @@ BOOST_AUTO_TEST_CASE(a_child_whose_foreign_context_ends_is_lost_but_not_waited_f
   test::run(io);
   BOOST_TEST(result == -1);
   BOOST_TEST(alive == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_lost_child_is_a_failure_that_cancels_the_others) {
+  asio::io_context io;
+  std::optional<asio::io_context> foreign(std::in_place);
+  auto timer =
+      std::make_unique<asio::steady_timer>(*foreign, asio::steady_timer::time_point::max());
+  occupancy inside;
+  int result = 0;
+  auto body = [&](task_group& g) -> awaitable<void> {
+    g.spawn([&]() -> awaitable<void> { co_await timer->async_wait(use_awaitable); });
+    g.spawn([&]() -> awaitable<void> {
+      occupancy::visit v(inside);
+      co_await forever();
+    });
+    co_await forever();
+  };
+  async_scope(io, group_options(), body, [&](std::exception_ptr e) { result = number_of(e); });
+  test::poll(io);
+  BOOST_TEST(inside.now() == 1);
+  timer.reset();
+  foreign.reset();
+  test::run(io);
+  BOOST_TEST(result == -1);
+  BOOST_TEST(inside.now() == 0);
 }
 
 BOOST_AUTO_TEST_CASE(children_on_a_strand_run_one_at_a_time) {

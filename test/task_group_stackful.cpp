@@ -207,6 +207,26 @@ BOOST_AUTO_TEST_CASE(cancelling_the_scope_cancels_a_stackful_body_and_children) 
   });
 }
 
+BOOST_AUTO_TEST_CASE(a_stackful_child_may_ask_for_cancellations_of_every_type) {
+  on_every_executor([](auto& place) {
+    occupancy inside;
+    auto body = [&](task_group& g) -> awaitable<void> {
+      g.spawn([&](yield_context y) {
+        y.reset_cancellation_state(asio::enable_total_cancellation());
+        occupancy::visit v(inside);
+        wait_forever(y);
+      });
+      while (inside.total() != 1) co_await test::yield_turns();
+      co_await test::yield_turns(2);
+      g.cancel(asio::cancellation_type::total);
+    };
+    auto f = async_scope(place.executor(), group_options(), body, asio::use_future);
+    place.finish();
+    BOOST_TEST(ended_with(f) == 0);
+    BOOST_TEST(inside.now() == 0);
+  });
+}
+
 BOOST_AUTO_TEST_CASE(scopes_nest_in_stackful_coroutines) {
   on_every_executor([](auto& place) {
     std::atomic<int> ended{0};

@@ -6,7 +6,6 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/experimental/channel_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/system/system_error.hpp>
 
@@ -19,10 +18,7 @@ using boost::system::error_code;
 
 constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
 
-/// A channel has a code of its own for a wait that was cancelled. To a group, a child that is
-/// cancelled and ends with anything but operation_aborted has failed.
 void throw_if(error_code error) {
-  if (error == asio::experimental::error::channel_cancelled) error = asio::error::operation_aborted;
   if (error) throw boost::system::system_error(error);
 }
 

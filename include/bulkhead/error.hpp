@@ -59,7 +59,8 @@ const boost::system::error_category& error_category() noexcept;
 
 error_code make_error_code(errc e) noexcept;
 
-/// What a group that collects its failures reports when there is more than one.
+/// What a group that collects its failures reports when there is more than one, and async_first()
+/// when nothing succeeded, with as many as there were: one, or none, too.
 ///
 /// Thread safety: distinct objects safe; a shared object safe for const access.
 class multiple_errors : public std::exception {

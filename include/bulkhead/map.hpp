@@ -30,7 +30,7 @@ namespace bulkhead {
 /// The range is taken as by std::views::all: an lvalue is referred to and must live until
 /// completion, an rvalue is moved in. It is pulled as slots get free, never further than `limit`
 /// elements ahead of what has ended, one element at a time, each dereferenced once and kept until
-/// its call has ended.
+/// its call has ended. `f` and the range, where it was moved in, are gone before the handler runs.
 ///
 /// Runs on `ex` (an executor or an execution context), or, without it, on the handler's associated
 /// executor (which must exist).
@@ -76,6 +76,49 @@ auto async_for_each(Range&& range, std::size_t limit, F&& f, Token&& token) {
   return detail::start_for_each(detail::handlers_executor(), "async_for_each: limit",
                                 std::views::all(std::forward<Range>(range)), limit,
                                 std::forward<F>(f), token);
+}
+
+/// Calls `f` for one element of `range` after the other, with at most `limit` calls in flight, until
+/// one succeeds, and completes with that result: the first success in time, whichever element it is
+/// for.
+///
+/// A call that fails does not trouble the others: the next element takes its slot. With the first
+/// success no more calls begin; those in flight get a terminal cancellation and are waited for, and
+/// what comes of them is dropped. So no call outlives the operation, and one that takes no notice of
+/// its cancellation delays the completion.
+///
+/// `f`, `range` and the executor are as with async_map(). `f` returns nothing, or what makes an R that
+/// is default-constructible and movable.
+///
+/// A success, an exception of the range and a cancellation exclude one another: the first of them in
+/// time is what is reported. A success that comes first is delivered, even if a cancellation arrives
+/// while the other calls are being waited for; one that comes after a cancellation is dropped.
+///
+/// Completion signature  void(std::exception_ptr e[, R result])   R() if e
+/// Executor              the handler's, else `ex`; never from within this call
+/// Cancellation          terminal, partial, total: forwarded to the calls in flight, no more begin;
+///                       completes with operation_aborted when all have ended
+/// Errors                multiple_errors   all calls failed: every failure, in the order in which they
+///                                         happened; with one element one, with an empty range none
+///                       what the range throws; the calls in flight are cancelled
+///                       system_error(operation_aborted)   cancelled, or a call was destroyed with
+///                                                         the context that it waited on
+///                       std::invalid_argument, thrown by the call itself: limit is 0
+/// Memory                O(limit), and the failures
+template <class ExecutorOrContext, std::ranges::input_range Range, class F, class Token>
+requires std::ranges::viewable_range<Range>
+auto async_first(ExecutorOrContext&& ex, Range&& range, std::size_t limit, F&& f, Token&& token) {
+  return detail::start_first(detail::named_executor{detail::to_executor(ex)}, "async_first: limit",
+                             std::views::all(std::forward<Range>(range)), limit, std::forward<F>(f),
+                             token);
+}
+
+template <std::ranges::input_range Range, class F, class Token>
+requires std::ranges::viewable_range<Range>
+auto async_first(Range&& range, std::size_t limit, F&& f, Token&& token) {
+  return detail::start_first(detail::handlers_executor(), "async_first: limit",
+                             std::views::all(std::forward<Range>(range)), limit, std::forward<F>(f),
+                             token);
 }
 
 } // namespace bulkhead

@@ -26,6 +26,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -57,12 +58,11 @@ template <class... R>
 class scope;
 
 inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
-                                              const asio::any_io_executor& asker,
-                                              const group_options& o) {
-  return std::allocate_shared<group_core>(block_allocator<group_core>(), ex, asker, o.limit,
-                                          o.error == on_error::collect
-                                              ? group_core::policy::collect
-                                              : group_core::policy::cancel_siblings);
+                                              gate_ptr<gate> parent, const group_options& o) {
+  return std::allocate_shared<group_core>(
+      block_allocator<group_core>(), ex, std::move(parent), o.limit,
+      o.error == on_error::collect ? group_core::policy::collect
+                                   : group_core::policy::cancel_siblings);
 }
 
 } // namespace detail
@@ -71,13 +71,20 @@ inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
 ///
 /// A *child* is an `awaitable<T>`, a deferred Asio operation, a callable that returns either, or a
 /// plain callable; a callable that takes a std::stop_token gets one, and one that takes an
-/// asio::yield_context is a stackful coroutine. Children run on the group's executor. Each has its own cancellation slot, and whatever concerns it happens on an executor of
-/// its own over the group's, one step at a time: on a multi-threaded executor too, cancelling a
-/// child never races with the child. `this_coro::executor` of a child is that executor.
+/// asio::yield_context is a stackful coroutine. Children run on the group's executor. Each has its
+/// own cancellation slot, and whatever concerns it happens on an executor of its own over the
+/// group's, one step at a time: on a multi-threaded executor too, cancelling a child never races with
+/// the child. `this_coro::executor` of a child is that executor.
 ///
 /// A child *fails* by throwing, or, if it is an operation, by completing with an error. With
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
-/// `operation_aborted` from a child is no failure, and a child that has not started never will.
+/// `operation_aborted` from a child (or, from one of Asio's channels, `channel_cancelled`) is no
+/// failure, and a child that has not started never will.
+///
+/// A coroutine is cancelled in a step on the group's executor. If all threads of that are busy with
+/// functions that wait to be stopped, and the signal has to pass a coroutine to reach them, as that
+/// of an outer scope does, it never arrives: give such functions a pool of their own. (A stop_token
+/// of the group's own children is stopped inside the call that cancels.)
 ///
 /// A child that waits for its own group would wait for ever: async_join() from a child completes with
 /// `would_deadlock`, and so does async_spawn() if all children in flight would wait for a slot then. It
@@ -100,7 +107,7 @@ public:
   /// Errors: std::invalid_argument if options.limit is 0.
   explicit task_group(const executor_type& ex, group_options options = {})
       : core_((detail::require_limit("group_options::limit", options.limit),
-               detail::make_group(ex, ex, options))) {
+               detail::make_group(ex, detail::task_gate_of(ex), options))) {
     core_->attach();
   }
 
@@ -112,8 +119,15 @@ public:
   task_group(task_group&&) noexcept = default;
   task_group& operator=(task_group&&) = delete;
 
+  /// Says so on stderr, in debug builds, if children are cancelled by this.
   ~task_group() {
-    if (core_) core_->abandon();
+    if (!core_) return;
+    [[maybe_unused]] const std::size_t cancelled = core_->abandon();
+#if !defined(NDEBUG)
+    if (cancelled != 0)
+      std::fprintf(stderr, "bulkhead: a task_group is destroyed, %zu children are cancelled\n",
+                   cancelled);
+#endif
   }
 
   executor_type get_executor() const noexcept { return core_->executor(); }
@@ -126,15 +140,20 @@ public:
   ///                                            its scope, or, with cancel_siblings, by a failure;
   ///                                            leaving a child or a scope's body, it is no further
   ///                                            failure
+  /// Exception safety       strong: if this throws (bad_alloc, or what the executor throws), the child
+  ///                        was not accepted
   template <class Child>
   void spawn(Child&& c) {
     if (auto ec = core_->spawn(detail::make_child(std::forward<Child>(c)))) throw system_error(ec);
   }
 
-  /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false.
+  /// Accepts a child if it can start now, and nobody waits; else, and when closed, returns false and
+  /// leaves it alone.
   template <class Child>
   [[nodiscard]] bool try_spawn(Child&& c) {
-    return core_->try_spawn(detail::make_child(std::forward<Child>(c)));
+    detail::group_core::slot slot(*core_);
+    if (slot) slot.fill(detail::make_child(std::forward<Child>(c)));
+    return slot.is_filled();
   }
 
   /// Accepts a child, waiting until it can start.
@@ -160,7 +179,8 @@ public:
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
-  /// completes them.
+  /// completes them. Afterwards the group can be used again, unless it is closed; what has failed
+  /// before is reported again then.
   ///
   /// Completion signature  void(std::exception_ptr e)   the first failure, or, with collect and if
   ///                                                    there were several, multiple_errors
@@ -173,8 +193,9 @@ public:
     return detail::initiate<void(std::exception_ptr)>(initiate_join(core_), token);
   }
 
-  /// Cancels the children: those in flight get `type` through their slots, those that have not
-  /// started never will. A terminal cancellation also closes the group.
+  /// Cancels the children: those in flight get `type` through their slots, and a stop_token is stopped
+  /// whatever the type; those that have not started never will. A terminal cancellation also closes
+  /// the group. From now on `operation_aborted` from a child is no failure.
   void cancel(asio::cancellation_type type = asio::cancellation_type::terminal) {
     core_->cancel_children(type);
   }
@@ -222,7 +243,8 @@ private:
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_; // once the operation is queued, this object may be gone
-      const executor_type asker(asio::get_associated_executor(handler, core->executor()));
+      const auto asker =
+          detail::task_gate_of(asio::get_associated_executor(handler, core->executor()));
       op& waiter = *op::create(handler_type(std::move(handler)), core->executor(), std::move(c));
       detail::prepare_wait(slot, *core, waiter);
       core->enqueue(waiter, asker);
@@ -264,7 +286,8 @@ private:
                                            handler_type, executor_type, void(std::exception_ptr)>;
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_;
-      if (core->is_within_child(asio::get_associated_executor(handler, core->executor()))) {
+      if (core->is_within_child(
+              detail::task_gate_of(asio::get_associated_executor(handler, core->executor())))) {
         detail::complete_immediately(handler_type(std::move(handler)), core->executor(),
                                      detail::to_exception_ptr(errc::would_deadlock));
         return;
@@ -297,10 +320,10 @@ public:
   using typename driver<R...>::waiter;
 
   template <class Body>
-  static std::shared_ptr<scope> create(const asio::any_io_executor& ex,
-                                       const asio::any_io_executor& asker, const group_options& o,
-                                       Body&& body) {
-    auto s = std::allocate_shared<scope>(block_allocator<scope>(), make_group(ex, asker, o));
+  static std::shared_ptr<scope> create(const asio::any_io_executor& ex, gate_ptr<gate> parent,
+                                       const group_options& o, Body&& body) {
+    auto s =
+        std::allocate_shared<scope>(block_allocator<scope>(), make_group(ex, std::move(parent), o));
     s->make_body(std::forward<Body>(body));
     return s;
   }
@@ -378,8 +401,9 @@ struct initiate_scope : Where {
   template <class Handler, class Body>
   void operator()(Handler&& handler, const group_options& options, Body&& body) const {
     begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
-                 [&](const asio::any_io_executor& ex, const asio::any_io_executor& asker) {
-                   return scope_type<Body>::create(ex, asker, options, std::forward<Body>(body));
+                 [&](const asio::any_io_executor& ex, gate_ptr<gate> parent) {
+                   return scope_type<Body>::create(ex, std::move(parent), options,
+                                                   std::forward<Body>(body));
                  });
   }
 };
@@ -398,7 +422,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// No child outlives the scope, whatever throws and whenever it is cancelled. A failing body
 /// cancels the children; with cancel_siblings, a failing child cancels the body. Cancelling the
 /// scope cancels body and children. The group's own cancel() cancels the children only, and is no
-/// error.
+/// error. Children may outlive the body's variables, whatever the body does: what they refer to
+/// belongs outside of it.
 ///
 /// `body` returns an `awaitable<T>`, T void or default-constructible; or it is a stackful coroutine,
 /// `T body(task_group&, asio::yield_context)`. The scope runs on `ex`, or,
@@ -410,8 +435,9 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 /// Cancellation          terminal, partial, total: forwarded to body and children, no more are
 ///                       accepted; completes with operation_aborted when all have ended
 /// Errors                the first failure in time of a child or the body; with collect, if there
-///                       were several, multiple_errors
-///                       system_error(operation_aborted)   cancelled
+///                       were several, multiple_errors. Also one that came after a cancellation
+///                       system_error(operation_aborted)   cancelled; or the body has left a result
+///                                                         out, because the group was
 ///                       std::invalid_argument, thrown by the call itself: options.limit is 0
 template <class ExecutorOrContext, class Body, class Token>
 auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {

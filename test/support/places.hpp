@@ -15,6 +15,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -28,6 +29,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 // Where groups are tested: on one thread, on Asio's threads, and on ours.
 
@@ -72,6 +74,17 @@ void on_every_executor(F f) {
     f(place);
   }
 }
+
+/// Runs a handler as soon as it is posted, which is the earliest moment at which some other thread
+/// could run it.
+struct at_once {
+  template <class F>
+  void execute(F f) const {
+    std::move(f)();
+  }
+  at_once require(asio::execution::blocking_t::never_t) const noexcept { return {}; }
+  friend bool operator==(const at_once&, const at_once&) noexcept { return true; }
+};
 
 /// An event that coroutines can wait for, with all types of cancellation.
 class event {

@@ -65,7 +65,14 @@ BULKHEAD_DECL multiple_errors::multiple_errors(std::vector<std::exception_ptr> e
     : errors_(std::move(errors)) {}
 
 BULKHEAD_DECL const char* multiple_errors::what() const noexcept {
-  return errors_.empty() ? "nothing succeeded, and nothing failed" : "several operations failed";
+  switch (errors_.size()) {
+  case 0:
+    return "nothing succeeded, and nothing failed";
+  case 1:
+    return "an operation failed";
+  default:
+    return "several operations failed";
+  }
 }
 
 } // namespace bulkhead

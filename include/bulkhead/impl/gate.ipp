@@ -35,7 +35,7 @@ BULKHEAD_DECL gate::~gate() { discard(); }
 
 BULKHEAD_DECL task_id gate::task() const noexcept { return task_of(inner_); }
 
-BULKHEAD_DECL gate* gate::task_gate() noexcept { return task_gate_of(inner_); }
+BULKHEAD_DECL gate* gate::task_gate() noexcept { return task_gate_of(inner_).get(); }
 
 BULKHEAD_DECL bool gate::running_in_this_thread() const noexcept {
   for (const frame* f = innermost(); f; f = f->outer)

@@ -18,13 +18,13 @@ namespace bulkhead::detail {
 
 // --- starters ---
 
-/// Destroyed uninvoked, it loses what it was to start.
+/// Destroyed uninvoked, it loses what it was to start; unless the executor has refused it.
 class group_core::starter {
 public:
   explicit starter(std::shared_ptr<group_core> group) noexcept : group_(std::move(group)) {}
   starter(starter&&) noexcept = default;
   ~starter() {
-    if (group_) group_->lose(nullptr);
+    if (group_ && group_->posting_.load(std::memory_order_relaxed) == 0) group_->lose(nullptr);
   }
 
   void operator()() { start_ready(std::move(group_)); }
@@ -54,11 +54,38 @@ BULKHEAD_DECL bool group_core::needs_starter() noexcept {
   return !ready_.empty() && !std::exchange(starter_is_posted_, true);
 }
 
-/// An executor that refuses, by throwing, destroys the starter.
-BULKHEAD_DECL void group_core::post_starter() noexcept {
+/// If the executor refuses, by throwing, what is ready is lost; but not `accepted`, which is taken
+/// back, and the exception passed on.
+BULKHEAD_DECL void group_core::post_starter(child* accepted) {
+  struct guard {
+    group_core& core;
+    explicit guard(group_core& c) noexcept : core(c) {
+      core.posting_.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~guard() { core.posting_.fetch_sub(1, std::memory_order_relaxed); }
+  };
   try {
+    const guard posting(*this);
     never_blocking_.execute(starter(shared_from_this()));
   } catch (...) {
+    bool is_taken_back = false;
+    bool others;
+    {
+      std::lock_guard lock(mutex_);
+      starter_is_posted_ = false;
+      for (child* c = ready_.empty() ? nullptr : &ready_.front(); c; c = ready_.next(*c))
+        is_taken_back = is_taken_back || c == accepted;
+      if (is_taken_back) {
+        ready_.erase(*accepted);
+        --spawned_;
+      }
+      others = !ready_.empty();
+    }
+    if (others) lose(nullptr);
+    if (!is_taken_back) return;
+    accepted->destroy();
+    settle();
+    throw;
   }
 }
 
@@ -157,12 +184,11 @@ BULKHEAD_DECL void group_core::give_next(runner& r) noexcept {
 
 // --- group_core ---
 
-BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex,
-                                     const boost::asio::any_io_executor& asker, std::size_t limit,
-                                     policy p)
+BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent,
+                                     std::size_t limit, policy p)
     : executor_(outside_gates(ex)),
       never_blocking_(boost::asio::require(executor_, boost::asio::execution::blocking.never)),
-      context_(context_of(executor_)), parent_(task_gate_of(asker)),
+      context_(context_of(executor_)), parent_(std::move(parent)),
       parent_task_(parent_ ? parent_->task() : 0), limit_(limit), policy_(p) {}
 
 BULKHEAD_DECL void group_core::attach() {
@@ -200,6 +226,7 @@ BULKHEAD_DECL bool group_core::slot_is_free() const noexcept {
 }
 
 BULKHEAD_DECL error_code group_core::spawn(child_ptr c) {
+  child* const accepted = c.get();
   bool post = false;
   {
     std::lock_guard lock(mutex_);
@@ -212,17 +239,13 @@ BULKHEAD_DECL error_code group_core::spawn(child_ptr c) {
       pending_.push_back(*c.release());
     }
   }
-  if (post) post_starter();
+  if (post) post_starter(accepted);
   return {};
-}
-
-BULKHEAD_DECL bool group_core::try_spawn(child_ptr c) {
-  error_code ec;
-  return spawn_now(c, ec) && !ec;
 }
 
 /// Starts `c`, or refuses it, at once; false if it would have to wait.
 BULKHEAD_DECL bool group_core::spawn_now(child_ptr& c, error_code& ec) {
+  child* const accepted = c.get();
   bool post;
   {
     std::lock_guard lock(mutex_);
@@ -233,7 +256,7 @@ BULKHEAD_DECL bool group_core::spawn_now(child_ptr& c, error_code& ec) {
     ready_.push_back(*c.release());
     post = needs_starter();
   }
-  if (post) post_starter();
+  if (post) post_starter(accepted);
   return true;
 }
 
@@ -247,9 +270,8 @@ BULKHEAD_DECL void group_core::unreserve(spawn_op& op) noexcept {
   keys_.erase(op.key);
 }
 
-BULKHEAD_DECL void group_core::enqueue(spawn_op& op,
-                                       const boost::asio::any_io_executor& asker) noexcept {
-  const gate_ptr<runner> inside = runner_within(asker);
+BULKHEAD_DECL void group_core::enqueue(spawn_op& op, const gate_ptr<gate>& asker) noexcept {
+  const gate_ptr<runner> inside = runner_of(asker);
   error_code ec;
   {
     std::lock_guard lock(mutex_);
@@ -269,26 +291,23 @@ BULKHEAD_DECL void group_core::enqueue(spawn_op& op,
   end_departure();
 }
 
-/// The runner of the child of this group in which, directly or in groups of its own, `ex` runs what
-/// it runs.
-BULKHEAD_DECL gate_ptr<runner>
-group_core::runner_within(const boost::asio::any_io_executor& ex) const noexcept {
-  gate_ptr<gate> g(task_gate_of(ex));
+/// The runner of the child of this group that `task` is, or is part of.
+BULKHEAD_DECL gate_ptr<runner> group_core::runner_of(gate_ptr<gate> task) const noexcept {
   task_id child = 0;
-  while (g) {
-    auto& r = static_cast<runner&>(*g);         // nothing else stands for a task
+  while (task) {
+    auto& r = static_cast<runner&>(*task);      // nothing else stands for a task
     if (child != 0 && r.task() != child) break; // it runs another one by now
     const std::shared_ptr<group_core> group = r.group();
     if (group.get() == this) return gate_ptr<runner>(&r);
     if (!group) break;
-    g = group->parent_;
     child = group->parent_task_;
+    task = group->parent_;
   }
   return {};
 }
 
-BULKHEAD_DECL bool group_core::is_within_child(const boost::asio::any_io_executor& ex) noexcept {
-  const gate_ptr<runner> r = runner_within(ex);
+BULKHEAD_DECL bool group_core::is_within_child(const gate_ptr<gate>& task) noexcept {
+  const gate_ptr<runner> r = runner_of(task);
   if (!r) return false;
   std::lock_guard lock(mutex_);
   return r->child_ && !r->child_->is_body_;
@@ -342,49 +361,48 @@ BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_ty
 
 /// To get the next element may take long, or have to wait for those before: what is ready must not
 /// depend on it.
-BULKHEAD_DECL bool group_core::reserve_slot() noexcept {
+BULKHEAD_DECL group_core::slot::slot(group_core& core) noexcept : core_(nullptr) {
   bool post = false;
   {
-    std::lock_guard lock(mutex_);
-    if (closed_ || !pending_.empty() || !slot_is_free()) return false;
-    ++reserved_;
-    reserved_at_ = cancels_;
-    post = needs_starter();
+    std::lock_guard lock(core.mutex_);
+    if (core.closed_ || !core.pending_.empty() || !core.slot_is_free()) return;
+    ++core.reserved_;
+    cancels_ = core.cancels_;
+    core_ = &core;
+    post = core.needs_starter();
   }
-  if (post) post_starter();
-  return true;
+  if (post) core.post_starter();
 }
 
-BULKHEAD_DECL void group_core::spawn_reserved(child_ptr c) noexcept {
+BULKHEAD_DECL group_core::slot::~slot() {
+  if (!core_) return;
+  {
+    std::lock_guard lock(core_->mutex_);
+    --core_->reserved_;
+  }
+  core_->settle();
+}
+
+BULKHEAD_DECL void group_core::slot::fill(child_ptr c) {
+  group_core& core = *std::exchange(core_, nullptr);
+  child* const accepted = c.get();
   bool post = false;
   {
-    std::lock_guard lock(mutex_);
-    --reserved_;
-    ++spawned_;
-    if (cancels_ == reserved_at_ && !dead_) {
-      ready_.push_back(*c.release());
-      post = takers_ == 0 && needs_starter();
+    std::lock_guard lock(core.mutex_);
+    --core.reserved_;
+    ++core.spawned_;
+    if (core.cancels_ == cancels_ && !core.dead_) {
+      core.ready_.push_back(*c.release());
+      post = core.takers_ == 0 && core.needs_starter();
     } else {
-      ++dropped_;
+      ++core.dropped_;
     }
   }
-  if (post) post_starter();
-}
-
-BULKHEAD_DECL void group_core::unreserve_slot() noexcept {
-  std::lock_guard lock(mutex_);
-  --reserved_;
-}
-
-inline bool is_operation_aborted(const std::exception_ptr& error) noexcept {
-  if (!error) return false;
-  try {
-    std::rethrow_exception(error);
-  } catch (const system_error& e) {
-    return e.code() == boost::asio::error::operation_aborted;
-  } catch (...) {
-    return false;
-  }
+  if (post) core.post_starter(accepted);
+  is_filled_ = true;
+  if (!c) return;
+  c.reset();
+  core.settle();
 }
 
 /// Under the mutex: keeps a failure. Says whether the others are to be cancelled for it; from this
@@ -400,7 +418,7 @@ BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool from
 /// ending, because the error may refer to something in its scope.
 BULKHEAD_DECL bool group_core::note(child* c, const std::exception_ptr& error) noexcept {
   if (!error) return false;
-  const bool was_aborted = is_operation_aborted(error);
+  const bool was_aborted = is_abort(error);
   const bool from_body = !c || c->is_body_;
   std::lock_guard lock(mutex_);
   const bool was_cancelled = was_aborted && cancelled_;
@@ -469,23 +487,29 @@ BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept 
 
 BULKHEAD_DECL void group_core::child_lost(child& c) noexcept { lose(&c); }
 
-/// The context is going, and has lost `c`, or what was ready.
+/// A context is going, this one or that of the operation that the child has waited for, and has
+/// destroyed what would have taken it further: a failure, but one after which nothing can start.
 BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   children dropped;
+  bool cancels;
   {
     std::lock_guard lock(mutex_);
+    const bool was_cancelled = cancels_ != 0;
     dead_ = closed_ = cancelled_ = true;
     starter_is_posted_ = false;
     drop_unstarted(dropped);
-    if (errors_.empty()) errors_.push_back(aborted());
+    if (errors_.empty() || (policy_ == policy::collect && !was_cancelled))
+      errors_.push_back(aborted());
+    cancels = policy_ == policy::cancel_siblings && !was_cancelled && !context_ends_;
     if (c) {
       c->has_failed_ = true;
-      if (!c->is_body_) ++dropped_;
+      if (!c->is_body_) ++(was_cancelled ? dropped_ : failed_);
       leave(*c);
     }
   }
   if (c) c->destroy();
   end_dropped(std::move(dropped), boost::asio::error::operation_aborted);
+  if (cancels) cancel_children(boost::asio::cancellation_type::terminal, true);
   settle();
 }
 
@@ -623,16 +647,18 @@ BULKHEAD_DECL void group_core::close() noexcept {
   settle();
 }
 
-BULKHEAD_DECL void group_core::abandon() noexcept {
+BULKHEAD_DECL std::size_t group_core::abandon() noexcept {
+  std::size_t left;
   std::shared_ptr<wait_set<std::exception_ptr>> joins;
   {
     std::lock_guard lock(mutex_);
+    left = in_flight() + pending_.size();
     closed_ = true;
     joins = joins_;
-    if (!joins && in_flight() == 0 && pending_.empty()) return;
   }
   if (joins) joins->complete(joins->take_all(), aborted());
-  cancel_children(boost::asio::cancellation_type::terminal);
+  if (left != 0) cancel_children(boost::asio::cancellation_type::terminal);
+  return left;
 }
 
 /// What the failures of a group amount to.
@@ -677,7 +703,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
       if (joins) joined = joins->take_all();
       if (driver_ && !body_runs_) {
         closed_ = true;
-        is_dead = dead_;
+        is_dead = context_ends_;
         finished = std::move(driver_);
         departing_.begin();
       }
@@ -718,7 +744,7 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
     children dropped;
     {
       std::lock_guard lock(mutex_);
-      dead_ = closed_ = cancelled_ = true;
+      context_ends_ = dead_ = closed_ = cancelled_ = true;
       drop_unstarted(dropped);
       if (!dropped.empty() && errors_.empty()) errors_.push_back(aborted());
     }

@@ -35,10 +35,12 @@ namespace bulkhead::detail {
 template <class Operation, class Sink>
 class awaited_operation {
 public:
-  /// Awaits `operation`, which is deferred, and gives its result to `sink`.
+  /// Awaits `operation`, which is deferred, and gives its result to `sink`. It gets cancellations of
+  /// every type.
   static boost::asio::awaitable<void> await(Operation operation, Sink* sink) {
     namespace this_coro = boost::asio::this_coro;
     awaited_operation self(*sink);
+    co_await this_coro::reset_cancellation_state(boost::asio::enable_total_cancellation());
     const boost::asio::any_io_executor ex = co_await this_coro::executor;
     const boost::asio::cancellation_state cancellation = co_await this_coro::cancellation_state;
     auto start = [&](auto&& coroutine) {

@@ -160,9 +160,10 @@ private:
   }
 
   /// A stackful coroutine is a thread of its own too.
+  template <class Yield = yield_context>
   static boost::asio::awaitable<void> await_stackful(F* f, Sink* sink) {
     const boost::asio::any_io_executor ex = co_await boost::asio::this_coro::executor;
-    auto function = [f](yield_context yield) { return (*f)(yield); };
+    auto function = [f](Yield yield) { return (*f)(yield); };
     auto operation = spawn(ex, function, boost::asio::deferred); // Asio's: see yield_context
     co_await awaited_operation<decltype(operation), Sink>::await(std::move(operation), sink);
   }

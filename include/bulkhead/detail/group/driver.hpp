@@ -77,6 +77,7 @@ public:
       if (!op_) return;
       cancelled_ = true;
     }
+    on_cancel();
     core_->cancel_children(type, true);
   }
 
@@ -89,6 +90,14 @@ protected:
 
   /// Starts the body, or whatever stands for it.
   virtual void begin() = 0;
+
+  /// The token's slot was emitted at; the children have not heard of it yet.
+  virtual void on_cancel() noexcept {}
+
+  /// What to report when all has ended, or null: then succeed() follows. `error` is the group's.
+  virtual std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept {
+    return !error && cancelled ? aborted() : error;
+  }
 
   /// Completes `op` with the result of a group in which nothing failed.
   virtual void succeed(waiter& op) noexcept = 0;
@@ -106,14 +115,15 @@ private:
       op = std::exchange(op_, nullptr);
       cancelled = cancelled_;
     }
-    if (op && is_dead)
+    if (op && is_dead) {
       op->retire();
-    else if (op && error)
-      op->complete(std::move(error), R()...);
-    else if (op && cancelled)
-      op->complete(aborted(), R()...);
-    else if (op)
-      succeed(*op);
+    } else if (op) {
+      error = conclude(std::move(error), cancelled);
+      if (error)
+        op->complete(std::move(error), R()...);
+      else
+        succeed(*op);
+    }
     core_->end_departure();
     if (op && is_dead) op->destroy();
   }
@@ -182,14 +192,14 @@ boost::asio::any_io_executor to_executor(ExecutorOrContext& e) {
     return e;
 }
 
-/// Makes the driver for a handler and has it begin. `make(executor, asker)` returns a
-/// shared_ptr to it; the asker is the handler's executor.
+/// Makes the driver for a handler and has it begin. `make(executor, parent)` returns a
+/// shared_ptr to it; the parent is the task that the handler is part of.
 template <class Where, class Handler, class Make>
 void begin_driver(const Where& where, Handler&& handler, Make&& make) {
   using handler_type = std::decay_t<Handler>;
   const boost::asio::any_io_executor ex = where.of(handler);
-  const boost::asio::any_io_executor asker(boost::asio::get_associated_executor(handler, ex));
-  auto d = std::forward<Make>(make)(ex, asker);
+  auto parent = task_gate_of(boost::asio::get_associated_executor(handler, ex));
+  auto d = std::forward<Make>(make)(ex, std::move(parent));
   auto slot = boost::asio::get_associated_cancellation_slot(handler);
   start_driver(std::move(d), slot, handler_type(std::forward<Handler>(handler)), ex);
 }

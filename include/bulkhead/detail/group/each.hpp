@@ -11,8 +11,11 @@
 #include <bulkhead/detail/group/child_of.hpp>
 #include <bulkhead/detail/group/driver.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/error.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 
 #include <atomic>
@@ -89,21 +92,25 @@ struct call_of<F, T> : std::type_identity<decltype(call_with(std::declval<F&>(),
 template <class View, class F>
 using call_result = typename call_of<F, typename element<View>::type>::type;
 
-/// The driver behind async_map() and async_for_each(): where a scope has its body, this has a pull.
+/// The driver behind async_map(), async_for_each() and async_first(): where a scope has its body, this
+/// has a pull.
 ///
 /// Whenever a slot may have become free, pull() takes elements until no slot or no element is left.
 /// `pulls_` makes it serial without a lock: who finds it 0 pulls, and pulls again for all who came
 /// meanwhile. The first pull is posted, so the initiating function touches no element.
 ///
-/// `Results::make()` returns the sink for the next element's result.
+/// `Results` says what the calls are for. make() returns the sink for the next element's result,
+/// complete() gives them to the handler. Once it is decided(), no call begins and none is needed.
 template <class View, class F, class Results, class... R>
 class each final : public driver<R...> {
 public:
   using signature = void(std::exception_ptr, R...);
   using typename driver<R...>::waiter;
+  static constexpr group_core::policy policy = Results::policy;
 
   each(std::shared_ptr<group_core> core, View view, F f)
-      : driver<R...>(std::move(core)), view_(std::move(view)), function_(std::move(f)) {}
+      : driver<R...>(std::move(core)), view_(std::in_place, std::move(view)),
+        function_(std::in_place, std::move(f)) {}
 
 private:
   using sink = typename Results::sink;
@@ -113,21 +120,25 @@ private:
     static constexpr bool stops = wants_stop_token<F, typename element<View>::type>;
 
   public:
-    call(F& f, std::ranges::iterator_t<View>& it) : function_(&f), element_(it) {}
-    decltype(auto) operator()() requires(!stops) { return call_with(*function_, element_.get()); }
-    decltype(auto) operator()(std::stop_token stop) requires stops {
-      return call_with(*function_, element_.get(), std::move(stop));
-    }
+    call(each& e, std::ranges::iterator_t<View>& it) : each_(&e), element_(it) {}
+    decltype(auto) operator()() requires(!stops) { return run(); }
+    decltype(auto) operator()(std::stop_token stop) requires stops { return run(std::move(stop)); }
 
   private:
-    F* function_;
+    template <class... Stop>
+    decltype(auto) run(Stop... stop) {
+      if (each_->results_.decided()) throw system_error(boost::asio::error::operation_aborted);
+      return call_with(*each_->function_, element_.get(), std::move(stop)...);
+    }
+
+    each* each_;
     element<View> element_;
   };
 
   struct call_maker {
-    F& function;
+    each& self;
     std::ranges::iterator_t<View>& it;
-    operator call() const { return call(function, it); } // built in place, moved nowhere
+    operator call() const { return call(self, it); } // built in place, moved nowhere
   };
 
   bool pulls() const noexcept override { return true; }
@@ -162,35 +173,37 @@ private:
     std::size_t served = 1;
     do {
       if (!exhausted_) pull();
+      if (results_.succeeded() && !std::exchange(stopped_, true))
+        this->core()->cancel_children(boost::asio::cancellation_type::terminal, true);
       served = pulls_.fetch_sub(served, std::memory_order_acq_rel) - served;
     } while (served != 0);
   }
 
   void pull() noexcept {
     try {
-      while (this->core()->reserve_slot())
-        if (!fill_slot()) return finish(nullptr);
+      while (!results_.decided()) {
+        group_core::slot slot(*this->core());
+        if (!slot) break;
+        if (!fill(slot)) {
+          tried_all_ = true;
+          return finish(nullptr);
+        }
+      }
       if (this->core()->ended()) finish(nullptr);
     } catch (...) {
+      results_.range_failed(std::current_exception());
       finish(std::current_exception());
     }
   }
 
-  /// Starts a call for the next element in the slot that was reserved; false if there is none.
-  bool fill_slot() {
-    struct guard {
-      group_core* core;
-      ~guard() {
-        if (core) core->unreserve_slot();
-      }
-    } slot{this->core().get()};
+  /// Starts a call for the next element; false if there is none.
+  bool fill(group_core::slot& slot) {
     if (!position_)
-      position_.emplace(std::ranges::begin(view_));
+      position_.emplace(std::ranges::begin(*view_));
     else
       ++*position_;
-    if (*position_ == std::ranges::end(view_)) return false;
-    child_ptr c = child_of<call, sink>::create(call_maker{function_, *position_}, results_.make());
-    std::exchange(slot.core, nullptr)->spawn_reserved(std::move(c));
+    if (*position_ == std::ranges::end(*view_)) return false;
+    slot.fill(child_of<call, sink>::create(call_maker{*this, *position_}, results_.make()));
     return true;
   }
 
@@ -199,18 +212,43 @@ private:
     this->core()->body_finished(std::move(error));
   }
 
+  void on_cancel() noexcept override { results_.cancelled(); }
+
+  /// What the caller gave goes before the handler can run: it may refer to what ends then.
+  std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept override {
+    position_.reset();
+    view_.reset();
+    function_.reset();
+    error = driver<R...>::conclude(std::move(error), cancelled);
+    return results_.conclude(std::move(error), *this->core(), tried_all_);
+  }
+
   void succeed(waiter& op) noexcept override { results_.complete(op); }
 
-  View view_;
+  std::optional<View> view_;
   std::optional<std::ranges::iterator_t<View>> position_;
-  F function_;
+  std::optional<F> function_;
   Results results_;
   std::atomic<std::size_t> pulls_{0};
   std::atomic<bool> began_{false};
   bool exhausted_ = false;
+  bool tried_all_ = false; // the range has come to its end
+  bool stopped_ = false;   // the calls that a success has made needless are cancelled
 };
 
-struct no_results {
+/// What async_map() and async_for_each() have in common: nothing is decided before all have ended.
+struct needs_all {
+  static constexpr group_core::policy policy = group_core::policy::cancel_siblings;
+  static constexpr bool decided() noexcept { return false; }
+  static constexpr bool succeeded() noexcept { return false; }
+  static void range_failed(const std::exception_ptr&) noexcept {}
+  static void cancelled() noexcept {}
+  static std::exception_ptr conclude(std::exception_ptr error, const group_core&, bool) noexcept {
+    return error;
+  }
+};
+
+struct no_results : needs_all {
   using sink = ignore_result;
   sink make() noexcept { return {}; }
 
@@ -222,7 +260,7 @@ struct no_results {
 
 /// Results in the order of the elements. A deque grows without moving what the calls write to.
 template <class R>
-class results {
+class results : public needs_all {
 public:
   class sink {
   public:
@@ -238,12 +276,18 @@ public:
 
   sink make() { return sink(places_.emplace_back()); }
 
+  std::exception_ptr conclude(std::exception_ptr error, const group_core&, bool) noexcept {
+    if (error) places_.clear();
+    return error;
+  }
+
   template <class Op>
   void complete(Op& op) noexcept {
     std::vector<R> all;
     try {
       all.reserve(places_.size());
       for (auto& place : places_) all.push_back(std::move(*place));
+      places_.clear();
     } catch (...) {
       return op.complete(std::current_exception(), std::vector<R>());
     }
@@ -252,6 +296,116 @@ public:
 
 private:
   std::deque<std::optional<R>> places_;
+};
+
+/// How an async_first() ends: by a success, an exception of the range, or a cancellation, whichever
+/// comes first in time, or else when all calls have failed. What comes later changes nothing.
+class first_verdict {
+  enum class verdict { none, success, range_failed, cancelled };
+
+public:
+  static constexpr group_core::policy policy = group_core::policy::collect;
+
+  bool decided() const noexcept {
+    return verdict_.load(std::memory_order_acquire) != verdict::none;
+  }
+  bool succeeded() const noexcept {
+    return verdict_.load(std::memory_order_acquire) == verdict::success;
+  }
+
+  void range_failed(std::exception_ptr error) noexcept {
+    if (decide(verdict::range_failed)) range_error_ = std::move(error);
+  }
+  void cancelled() noexcept { decide(verdict::cancelled); }
+
+  /// After all has ended. A call that was lost with its context ends the group before all are tried.
+  std::exception_ptr conclude(std::exception_ptr, const group_core& group,
+                              bool tried_all) noexcept {
+    switch (verdict_.load(std::memory_order_acquire)) {
+    case verdict::success:
+      return nullptr;
+    case verdict::range_failed:
+      return std::move(range_error_);
+    case verdict::cancelled:
+      return aborted();
+    case verdict::none:
+      break;
+    }
+    if (!tried_all) return aborted();
+    try {
+      return std::make_exception_ptr(multiple_errors(group.errors()));
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+
+protected:
+  /// Says whether this was the first success. What it is, its caller may then write down: nobody
+  /// reads it before that call has ended.
+  bool succeed() noexcept { return decide(verdict::success); }
+
+private:
+  bool decide(verdict v) noexcept {
+    verdict none = verdict::none;
+    return verdict_.compare_exchange_strong(none, v, std::memory_order_acq_rel);
+  }
+
+  std::atomic<verdict> verdict_{verdict::none};
+  std::exception_ptr range_error_;
+};
+
+/// The first result. It is made before it counts: a call whose result cannot be moved has failed.
+template <class R>
+class first_result : public first_verdict {
+public:
+  class sink {
+  public:
+    explicit sink(first_result& result) noexcept : result_(&result) {}
+    template <class T>
+    void operator()(T&& value) {
+      if (result_->decided()) return;
+      auto made = std::make_unique<R>(std::forward<T>(value));
+      if (result_->succeed()) result_->value_ = std::move(made);
+    }
+
+  private:
+    first_result* result_;
+  };
+
+  sink make() noexcept { return sink(*this); }
+
+  template <class Op>
+  void complete(Op& op) noexcept {
+    const std::unique_ptr<R> first = std::move(value_);
+    try {
+      op.complete(nullptr, std::move(*first));
+    } catch (...) { // by moving it
+      op.complete(std::current_exception(), R());
+    }
+  }
+
+private:
+  std::unique_ptr<R> value_;
+};
+
+template <>
+class first_result<void> : public first_verdict {
+public:
+  class sink {
+  public:
+    explicit sink(first_result& result) noexcept : result_(&result) {}
+    void operator()() noexcept { result_->succeed(); }
+
+  private:
+    first_result* result_;
+  };
+
+  sink make() noexcept { return sink(*this); }
+
+  template <class Op>
+  void complete(Op& op) noexcept {
+    op.complete(nullptr);
+  }
 };
 
 template <class View, class F>
@@ -268,17 +422,25 @@ struct map_for {
   using type = each<View, F, results<value>, std::vector<value>>;
 };
 
+template <class View, class F, class R = map_value<View, F>>
+struct first_for {
+  static_assert(std::is_default_constructible_v<R> && std::is_move_constructible_v<R>,
+                "what f returns must be default-constructible and movable");
+  using type = each<View, F, first_result<R>, R>;
+};
+template <class View, class F>
+struct first_for<View, F, void> : std::type_identity<each<View, F, first_result<void>>> {};
+
 template <class Each, class Where>
 struct initiate_each : Where {
   template <class Handler, class View, class F>
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
-    begin_driver(
-        static_cast<const Where&>(*this), std::forward<Handler>(handler),
-        [&](const boost::asio::any_io_executor& ex, const boost::asio::any_io_executor& asker) {
-          return std::make_shared<Each>(
-              std::make_shared<group_core>(ex, asker, limit, group_core::policy::cancel_siblings),
-              std::move(view), std::forward<F>(f));
-        });
+    begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
+                 [&](const boost::asio::any_io_executor& ex, gate_ptr<gate> parent) {
+                   return std::make_shared<Each>(
+                       std::make_shared<group_core>(ex, std::move(parent), limit, Each::policy),
+                       std::move(view), std::forward<F>(f));
+                 });
   }
 };
 
@@ -300,6 +462,13 @@ template <class Where, class View, class F, class Token>
 auto start_for_each(Where where, const char* name, View view, std::size_t limit, F&& f,
                     Token& token) {
   using type = typename each_for<View, std::decay_t<F>>::type;
+  return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f),
+                          token);
+}
+
+template <class Where, class View, class F, class Token>
+auto start_first(Where where, const char* name, View view, std::size_t limit, F&& f, Token& token) {
+  using type = typename first_for<View, std::decay_t<F>>::type;
   return start_each<type>(std::move(where), name, std::move(view), limit, std::forward<F>(f),
                           token);
 }

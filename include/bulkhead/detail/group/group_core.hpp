@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/group/runner.hpp>
+#include <bulkhead/detail/wait/abort.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
@@ -25,6 +26,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_type.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -123,10 +125,9 @@ class group_core final : public shutdown_target, public std::enable_shared_from_
 public:
   enum class policy { cancel_siblings, collect };
 
-  /// A group whose children run on `ex`. `asker` is the executor of who makes it: if that is in a
-  /// child of another group, its children count as part of that child.
-  group_core(const boost::asio::any_io_executor& ex, const boost::asio::any_io_executor& asker,
-             std::size_t limit, policy p);
+  /// A group whose children run on `ex`, and are part of the task of `parent`, if that is not null.
+  group_core(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent, std::size_t limit,
+             policy p);
 
   /// Subscribes with the executor's context.
   void attach();
@@ -142,20 +143,32 @@ public:
   /// Starts `c` now or when a slot frees. closed: not accepted.
   error_code spawn(child_ptr c);
 
-  /// Starts `c` if a slot is free and nobody waits for one.
-  bool try_spawn(child_ptr c);
-
   /// async_spawn: see begin_wait().
   bool spawn_now(child_ptr& c, error_code& ec);
   wait_key reserve(spawn_op& op);
   void unreserve(spawn_op& op) noexcept;
-  void enqueue(spawn_op& op, const boost::asio::any_io_executor& asker) noexcept;
+  void enqueue(spawn_op& op, const gate_ptr<gate>& asker) noexcept; // in whose task this is
   void cancel(wait_key key, boost::asio::cancellation_type) noexcept;
 
-  /// A slot for a child that is yet to be made: to be followed by spawn_reserved() or unreserve().
-  bool reserve_slot() noexcept; // at most one at a time
-  void spawn_reserved(child_ptr c) noexcept;
-  void unreserve_slot() noexcept;
+  /// A slot for a child that is yet to be made. Given up unused, it may be for others.
+  class slot {
+  public:
+    explicit slot(group_core& core) noexcept;
+    slot(const slot&) = delete;
+    slot& operator=(const slot&) = delete;
+    ~slot();
+
+    explicit operator bool() const noexcept { return core_ != nullptr; }
+
+    /// Has the child start, unless the children were cancelled meanwhile.
+    void fill(child_ptr c);
+    bool is_filled() const noexcept { return is_filled_; }
+
+  private:
+    group_core* core_; // null: there is none, or no more
+    std::uint64_t cancels_ = 0;
+    bool is_filled_ = false;
+  };
 
   /// Starts the body.
   void start_body(child_ptr body);
@@ -175,14 +188,14 @@ public:
   void cancel_children(boost::asio::cancellation_type type, bool and_body = false);
   void close() noexcept;
 
-  /// The group is gone: its children are cancelled and on their own.
-  void abandon() noexcept;
+  /// The group is gone: its children are cancelled and on their own. Returns how many there were.
+  std::size_t abandon() noexcept;
 
   /// Who waits for the end.
   std::shared_ptr<wait_set<std::exception_ptr>> joins();
 
-  /// Whether `ex` is that of a child of this group, or of a child's own groups.
-  bool is_within_child(const boost::asio::any_io_executor& ex) noexcept;
+  /// Whether a task is a child of this group, or part of one.
+  bool is_within_child(const gate_ptr<gate>& task) noexcept;
 
   /// Lets pending children start, and completes who waits for the end if this is it.
   void settle() noexcept;
@@ -220,7 +233,7 @@ private:
   std::size_t in_flight() const noexcept { return ready_.size() + running_.size(); }
   bool slot_is_free() const noexcept;
   bool needs_starter() noexcept;
-  void post_starter() noexcept;
+  void post_starter(child* accepted = nullptr);
   static void start_ready(std::shared_ptr<group_core> group) noexcept;
   static void start_body_now(std::shared_ptr<group_core> group) noexcept;
   void fail_first(std::exception_ptr error) noexcept;
@@ -237,10 +250,10 @@ private:
   void end_dropped(children dropped, error_code ec) noexcept;
   void destroy_dropped(children dropped) noexcept;
   void end_dropping() noexcept;
-  void lose(child* c) noexcept;
+  void lose(child* c) noexcept; // or, if it is null, what was ready
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();
-  gate_ptr<runner> runner_within(const boost::asio::any_io_executor& ex) const noexcept;
+  gate_ptr<runner> runner_of(gate_ptr<gate> task) const noexcept;
 
   const boost::asio::any_io_executor executor_;
   const boost::asio::any_io_executor never_blocking_; // the same
@@ -249,6 +262,7 @@ private:
   const task_id parent_task_;   // that child, for its gate will run others
   const std::size_t limit_;
   const policy policy_;
+  std::atomic<int> posting_{0}; // starters that are being given to the executor
 
   mutable spin_lock mutex_;
   children pending_;
@@ -258,18 +272,18 @@ private:
   light_departures departing_; // operations that were taken out
   std::size_t dropping_ = 0;   // who destroys children that never started: the group waits for that
   std::size_t reserved_ = 0;
-  std::uint64_t reserved_at_ = 0;  // cancels_ then
   std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
   std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group
   std::size_t takers_ = 0;         // runners that will look for a child once the driver has pulled
   child* body_ = nullptr;
   bool body_runs_ = false;
   bool starter_is_posted_ = false;
-  bool pulls_ = false;        // the driver does
-  bool closed_ = false;       // nothing more is accepted
-  bool cancelled_ = false;    // an aborted child is no failure any more
-  bool aborted_ = false;      // cancelled for good: nothing more starts
-  bool dead_ = false;         // the context is going, nothing starts any more
+  bool pulls_ = false;     // the driver does
+  bool closed_ = false;    // nothing more is accepted
+  bool cancelled_ = false; // an aborted child is no failure any more
+  bool aborted_ = false;   // cancelled for good: nothing more starts
+  bool dead_ = false;      // a child was lost, or the context is going: nothing starts any more
+  bool context_ends_ = false;
   std::uint64_t cancels_ = 0; // how often
   std::uint64_t spawned_ = 0;
   std::uint64_t completed_ = 0;

@@ -9,13 +9,13 @@
 #define BULKHEAD_DETAIL_WAIT_ADAPTOR_HPP
 
 #include <bulkhead/detail/callable.hpp>
+#include <bulkhead/detail/wait/abort.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/experimental/channel_error.hpp>
 
 #include <exception>
 #include <tuple>
@@ -81,12 +81,6 @@ inline error_code code_of(const std::exception_ptr& e) noexcept {
 template <class... T>
 error_code code_of(const std::tuple<T...>& t) noexcept {
   return code_of(std::get<0>(t));
-}
-
-/// Whether it says that the operation was cancelled. Asio's channels have a code of their own for that.
-inline bool is_abort(const error_code& ec) noexcept {
-  return ec == boost::asio::error::operation_aborted ||
-         ec == boost::asio::experimental::error::channel_cancelled;
 }
 
 // --- executors ---

@@ -324,10 +324,17 @@ task_id task_of([[maybe_unused]] const Executor& ex) noexcept {
   }
 }
 
-/// The gate of that task.
-inline gate* task_gate_of(const boost::asio::any_io_executor& ex) noexcept {
-  const auto* g = ex.target<gate_executor>();
-  return g ? g->task_gate() : nullptr;
+/// The gate of that task, or null.
+template <class Executor>
+gate_ptr<gate> task_gate_of([[maybe_unused]] const Executor& ex) noexcept {
+  if constexpr (std::is_same_v<Executor, gate_executor>) {
+    return gate_ptr<gate>(ex.task_gate());
+  } else if constexpr (std::is_same_v<Executor, boost::asio::any_io_executor>) {
+    const auto* g = ex.template target<gate_executor>();
+    return gate_ptr<gate>(g ? g->task_gate() : nullptr);
+  } else {
+    return {};
+  }
 }
 
 /// The executor under all gates. A scope nested in a child runs its own children there; through the

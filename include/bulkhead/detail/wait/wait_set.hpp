@@ -8,8 +8,8 @@
 #ifndef BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
 #define BULKHEAD_DETAIL_WAIT_WAIT_SET_HPP
 
+#include <bulkhead/detail/wait/abort.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
-#include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -18,7 +18,6 @@
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/cancellation_type.hpp>
-#include <boost/asio/error.hpp>
 
 #include <cstddef>
 #include <exception>
@@ -26,14 +25,6 @@
 #include <mutex>
 
 namespace bulkhead::detail {
-
-/// operation_aborted, in the form that a completion signature has for errors.
-struct aborted {
-  operator error_code() const { return boost::asio::error::operation_aborted; }
-  operator std::exception_ptr() const {
-    return to_exception_ptr(boost::asio::error::operation_aborted);
-  }
-};
 
 /// Operations that wait for one event and complete together: a drain, a join.
 ///
