@@ -535,14 +535,18 @@ private:
       break;
     }
     case 1: {
-      task_group g(executor_, options(d)); // its children are left alone, and do not know it
+      task_group g(executor_, options(d)); // its children may be left alone: they do not know it
       at.outer = nullptr;
       for (unsigned n = d(4); n != 0; --n) {
         if (!may_spawn()) break;
         spawn_throwing(g, d, at);
         if (d.one_in(2)) co_await test::yield_turns();
       }
-      co_return;
+      if (d.one_in(16)) co_return; // it says so on stderr
+      co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+      co_await asio::this_coro::throw_if_cancelled(false);
+      co_await join(g, *a);
+      break;
     }
     case 2: {
       at.outer = nullptr;
