@@ -51,6 +51,7 @@
 #include <optional>
 #include <ranges>
 #include <stop_token>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -293,7 +294,7 @@ private:
       case 5: {
         auto signal = std::make_shared<asio::cancellation_signal>();
         auto ex = co_await asio::this_coro::executor;
-        auto coroutine = wait_in_strand(d.next());
+        auto coroutine = wait_twice(d.next());
         asio::co_spawn(
             ex, std::move(coroutine),
             asio::bind_cancellation_slot(signal->slot(), [signal](std::exception_ptr) {}));
@@ -318,7 +319,7 @@ private:
     }
   }
 
-  awaitable<void> wait_in_strand(std::uint64_t seed) {
+  awaitable<void> wait_twice(std::uint64_t seed) {
     dice d(seed);
     co_await wait(d);
     co_await wait(d);
