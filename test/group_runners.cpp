@@ -1047,6 +1047,25 @@ BOOST_AUTO_TEST_CASE(threads_may_end_while_others_go_on_with_groups) {
   BOOST_TEST(wrong == 0);
 }
 
+BOOST_AUTO_TEST_CASE(a_thread_that_uses_what_others_have_left_leaves_nothing_itself) {
+  // It is the leak checker that sees it.
+  std::atomic<int> ran{0};
+  for (int children : {200, 1, 200, 3}) {
+    std::thread t([&] {
+      asio::io_context io;
+      task_group g(io);
+      for (int i = 0; i != children; ++i)
+        g.spawn([&]() -> awaitable<void> {
+          co_await yield_turns(2);
+          ++ran;
+        });
+      test::run(io);
+    });
+    t.join();
+  }
+  BOOST_TEST(ran == 404);
+}
+
 BOOST_AUTO_TEST_CASE(an_executor_of_a_child_may_be_kept_until_the_thread_ends) {
   std::atomic<int> ran{0};
   for (int round = 0; round != 20; ++round) {

@@ -101,6 +101,7 @@ private:
 
   static bool refill(stack& s) noexcept {
     if (s.ended) return false;
+    at_thread_end();
     depot& d = shared();
     std::lock_guard lock(d.mutex);
     if (d.batches.empty()) return false;
