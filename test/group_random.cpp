@@ -51,6 +51,7 @@
 #include <optional>
 #include <ranges>
 #include <stop_token>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -293,7 +294,7 @@ private:
       case 5: {
         auto signal = std::make_shared<asio::cancellation_signal>();
         auto ex = co_await asio::this_coro::executor;
-        auto coroutine = wait_in_strand(d.next());
+        auto coroutine = wait_twice(d.next());
         asio::co_spawn(
             ex, std::move(coroutine),
             asio::bind_cancellation_slot(signal->slot(), [signal](std::exception_ptr) {}));
@@ -318,7 +319,7 @@ private:
     }
   }
 
-  awaitable<void> wait_in_strand(std::uint64_t seed) {
+  awaitable<void> wait_twice(std::uint64_t seed) {
     dice d(seed);
     co_await wait(d);
     co_await wait(d);
@@ -535,14 +536,18 @@ private:
       break;
     }
     case 1: {
-      task_group g(executor_, options(d)); // its children are left alone, and do not know it
+      task_group g(executor_, options(d)); // its children may be left alone: they do not know it
       at.outer = nullptr;
       for (unsigned n = d(4); n != 0; --n) {
         if (!may_spawn()) break;
         spawn_throwing(g, d, at);
         if (d.one_in(2)) co_await test::yield_turns();
       }
-      co_return;
+      if (d.one_in(16)) co_return; // it says so on stderr
+      co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+      co_await asio::this_coro::throw_if_cancelled(false);
+      co_await join(g, *a);
+      break;
     }
     case 2: {
       at.outer = nullptr;

@@ -51,9 +51,7 @@ private:
 
 /// Under the mutex. If this says so, post_starter() has to follow.
 BULKHEAD_DECL bool group_core::needs_starter() noexcept {
-  if (ready_.size() <= takers_ || starter_is_posted_) return false;
-  starter_is_posted_ = true;
-  return true;
+  return !ready_.empty() && !std::exchange(starter_is_posted_, true);
 }
 
 /// If the executor refuses, by throwing, what is ready is lost; but not `accepted`, which is taken
@@ -370,7 +368,7 @@ BULKHEAD_DECL group_core::slot::slot(group_core& core) noexcept : core_(nullptr)
     cancels_ = core.cancels_;
     core_ = &core;
     // To get at the next child may take long, or depend on those before: they must not wait for it.
-    if (!core.ready_.empty()) post = !std::exchange(core.starter_is_posted_, true);
+    post = core.needs_starter();
   }
   if (post) core.post_starter();
 }
@@ -394,7 +392,7 @@ BULKHEAD_DECL void group_core::slot::fill(child_ptr c) {
     ++core.spawned_;
     if (core.cancels_ == cancels_ && !core.dead_) {
       core.ready_.push_back(*c.release());
-      post = core.needs_starter();
+      post = core.takers_ == 0 && core.needs_starter();
     } else {
       ++core.dropped_;
       ++core.dropping_;
@@ -700,7 +698,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     if (pulls_) pulling = driver_;
     if (r && !pulling) give_next(*r);
     if (r && pulling) ++takers_;
-    post = needs_starter();
+    post = takers_ == 0 && needs_starter();
     if (in_flight() == 0 && pending_.empty() && reserved_ == 0 && dropping_ == 0) {
       joins = joins_;
       if (joins) joined = joins->take_all();

@@ -111,7 +111,7 @@ BULKHEAD_DECL runner::stint runner::run(void (group_core::*assign)(runner&) noex
     if (is_parked_) return;
     s.turns_left = std::exchange(turns_, most_turns);
     work_started();
-    has_work_ = true;
+    has_work_.store(true, std::memory_order_relaxed);
   });
   return s;
 }
@@ -184,7 +184,7 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
 template <class Handler>
 void runner::park(Handler&& handler) {
   coroutine_.hold(std::forward<Handler>(handler));
-  if (std::exchange(has_work_, false)) work_finished();
+  end_work();
   const std::shared_ptr<group_core> group = leave_group();
   is_parked_ = true;
   if (group) release(); // its own, of run()
@@ -195,13 +195,20 @@ BULKHEAD_DECL void runner::resume() {
   coroutine_.resume();
 }
 
-/// The coroutine's frames are being destroyed.
+/// The coroutine's frames are being destroyed: by whoever has its handler, in any thread, and maybe
+/// before the step that has made the coroutine wait is over.
 BULKHEAD_DECL void runner::lost() noexcept {
   regard(own_);
-  if (std::exchange(has_work_, false)) work_finished();
+  end_work();
   child_->clear();
   leave_group()->child_lost(*child_);
   release(); // its own, of run(); the frames still have some
+}
+
+BULKHEAD_DECL void runner::end_work() noexcept {
+  if (!has_work_.load(std::memory_order_relaxed)) return;
+  has_work_.store(false, std::memory_order_relaxed);
+  work_finished();
 }
 
 /// Parked, and used by nobody: lets the coroutine return.

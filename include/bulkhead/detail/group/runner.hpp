@@ -99,6 +99,7 @@ private:
   void park(Handler&& handler);
   void resume();
   void lost() noexcept;
+  void end_work() noexcept;
   void end() noexcept;
 
   // Under the group's mutex: what it runs.
@@ -109,7 +110,7 @@ private:
   // In the gate.
   std::uint64_t serial_ = 1; // of the child
   bool is_parked_ = false;
-  bool has_work_ = false; // the executor, while the child waits
+  std::atomic<bool> has_work_{false}; // the executor, while the child waits; see lost()
   boost::asio::cancellation_signal signal_;
   suspended_coroutine coroutine_;
   own_part own_;

@@ -106,10 +106,10 @@ private:
 
   static bool refill(stack& s) noexcept {
     if (s.ended) return false;
+    at_thread_end();
     depot& d = shared();
     std::lock_guard lock(d.mutex);
     if (d.batches.empty()) return false;
-    at_thread_end();
     s.top = d.batches.back();
     s.size = batch;
     d.batches.pop_back();
