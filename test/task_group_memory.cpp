@@ -16,6 +16,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/context.hpp>
@@ -146,6 +147,20 @@ BOOST_AUTO_TEST_CASE(a_child_that_the_executor_refuses_was_never_accepted) {
   BOOST_TEST(ran == 2);
   BOOST_TEST(g.stats().spawned == 2u);
   BOOST_TEST(g.stats().completed == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(a_scope_that_the_executor_refuses_completes_aborted) {
+  asio::io_context io;
+  bool refuses = true;
+  int completed = 0;
+  auto body = [](task_group&) -> awaitable<void> { co_return; };
+  bulkhead::async_scope(asio::any_io_executor(moody_executor{io.get_executor(), &refuses}),
+                        group_options(), body,
+                        asio::bind_executor(io.get_executor(), [&completed](std::exception_ptr e) {
+                          completed = test::number_of(e); // operation_aborted
+                        }));
+  test::run(io);
+  BOOST_TEST(completed == -1);
 }
 
 BOOST_AUTO_TEST_CASE(a_spawn_that_finds_no_memory_throws_and_changes_nothing) {

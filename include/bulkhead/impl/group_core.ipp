@@ -140,13 +140,17 @@ BULKHEAD_DECL void group_core::assign_ready(runner& r) noexcept {
   if (post) post_starter();
 }
 
-BULKHEAD_DECL void group_core::start_body(child_ptr body) {
+/// If the executor refuses, the body is lost, and the scope completes.
+BULKHEAD_DECL void group_core::start_body(child_ptr body) noexcept {
   {
     std::lock_guard lock(mutex_);
     body_ = body.release();
     body_->is_body_ = true;
   }
-  never_blocking_.execute(body_starter(shared_from_this()));
+  try {
+    never_blocking_.execute(body_starter(shared_from_this()));
+  } catch (...) {
+  }
 }
 
 BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) {

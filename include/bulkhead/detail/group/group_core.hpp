@@ -173,7 +173,7 @@ public:
   };
 
   /// Starts the body.
-  void start_body(child_ptr body);
+  void start_body(child_ptr body) noexcept;
   void body_finished(std::exception_ptr error) noexcept;
 
   // --- the end ---
