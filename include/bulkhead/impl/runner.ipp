@@ -123,7 +123,7 @@ BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64
 }
 
 /// Whether somebody has the child's executor, apart from the runner and who has it pass just now.
-BULKHEAD_DECL bool runner::is_shared() const noexcept { return counted().refs > 2; }
+BULKHEAD_DECL bool runner::is_shared() const noexcept { return references() > 2; }
 
 BULKHEAD_DECL std::shared_ptr<group_core> runner::group() noexcept {
   std::lock_guard lock(mutex_);
@@ -200,6 +200,7 @@ BULKHEAD_DECL void runner::resume() {
 BULKHEAD_DECL void runner::lost() noexcept {
   regard(own_);
   end_work();
+  signal_.slot().clear(); // what an operation has left there may refer to this gate
   child_->clear();
   leave_group()->child_lost(*child_);
   release(); // its own, of run(); the frames still have some

@@ -137,12 +137,15 @@ protected:
 
   void set_inner(const boost::asio::any_io_executor& ex) { inner_ = ex; }
 
+  /// Whoever has given one back since has done so before this.
+  std::size_t references() const noexcept { return refs_.load(std::memory_order_acquire); }
+
   /// References, and work, that belong to the gate itself. They are not counted while it lives.
   struct own_part {
     std::size_t refs = 0;
     std::size_t work = 0;
   };
-  own_part counted() const noexcept { return {refs_.load(std::memory_order_acquire), work_}; }
+  own_part counted() const noexcept { return {references(), work_}; } // nobody else has it
   void disregard(own_part own) noexcept;
   void regard(own_part own) noexcept;
 
