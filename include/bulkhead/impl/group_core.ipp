@@ -92,8 +92,8 @@ BULKHEAD_DECL void group_core::post_starter(child* accepted) {
 }
 
 BULKHEAD_DECL void group_core::start_ready(std::shared_ptr<group_core> group) {
-  group->starter_begins();
-  for (std::size_t turns = runner::most_turns; turns != 0 && group->has_ready();) {
+  bool more = group->starter_begins();
+  for (std::size_t turns = runner::most_turns; more; more = turns != 0 && group->has_ready()) {
     gate_ptr<runner> r;
     try {
       r = runner::of(group);
@@ -104,9 +104,11 @@ BULKHEAD_DECL void group_core::start_ready(std::shared_ptr<group_core> group) {
   }
 }
 
-BULKHEAD_DECL void group_core::starter_begins() noexcept {
+/// Whether anything is ready.
+BULKHEAD_DECL bool group_core::starter_begins() noexcept {
   std::lock_guard lock(mutex_);
   starter_is_posted_ = false;
+  return !ready_.empty();
 }
 
 BULKHEAD_DECL bool group_core::has_ready() const noexcept {

@@ -67,8 +67,7 @@ BULKHEAD_DECL gate_ptr<runner> runner::of(std::shared_ptr<group_core> group) {
   runner* cached = cache::take();
   gate_ptr<runner> r = cached ? gate_ptr<runner>(cached) : create();
   r->set_inner(group->executor());
-  std::lock_guard lock(r->mutex_);
-  r->group_ = std::move(group);
+  r->group_ = std::move(group); // under no lock, for nobody else has the runner
   return r;
 }
 

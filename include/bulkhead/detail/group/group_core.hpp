@@ -237,7 +237,7 @@ private:
   bool slot_is_free() const noexcept;
   bool needs_starter() noexcept;
   void post_starter(child* accepted = nullptr);
-  void starter_begins() noexcept;
+  bool starter_begins() noexcept;
   bool has_ready() const noexcept;
   static void start_ready(std::shared_ptr<group_core> group);
   static void start_body_now(std::shared_ptr<group_core> group);
@@ -267,33 +267,38 @@ private:
   const gate_ptr<gate> parent_; // the child that this group is part of
   const std::size_t limit_;
   const policy policy_;
-  std::atomic<int> posting_{0}; // starters that are being given to the executor
 
-  mutable spin_lock mutex_;
-  children pending_;
-  children ready_;
-  children running_;
-  key_table<spawn_op> keys_;
-  light_departures departing_; // operations that were taken out
-  std::size_t dropping_ = 0;   // who destroys children that never started: the group waits for that
-  std::size_t reserved_ = 0;
-  std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
-  std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group
-  std::size_t takers_ = 0;         // runners that will look for a child once the driver has pulled
-  child* body_ = nullptr;
-  bool body_runs_ = false;
+  // What every child changes that is spawned, begins or ends: two lines of memory.
+
+  alignas(64) mutable spin_lock mutex_;
   bool starter_is_posted_ = false;
   bool pulls_ = false;     // the driver does
   bool closed_ = false;    // nothing more is accepted
   bool cancelled_ = false; // an aborted child is no failure any more
   bool aborted_ = false;   // cancelled for good: nothing more starts
   bool dead_ = false;      // a child was lost, or the context is going: nothing starts any more
-  bool context_ends_ = false;
-  std::uint64_t cancels_ = 0; // how often
+  bool body_runs_ = false;
+  std::size_t reserved_ = 0;
+  std::size_t takers_ = 0;   // runners that will look for a child once the driver has pulled
+  std::size_t dropping_ = 0; // who destroys children that never started: the group waits for that
+  children ready_;
+  children running_;
+  children pending_;
   std::uint64_t spawned_ = 0;
   std::uint64_t completed_ = 0;
+
+  // The rest.
+
+  alignas(64) child* body_ = nullptr;
+  std::size_t undelivered_ = 0;    // children with a cancellation that is to be emitted
+  std::size_t waiting_inside_ = 0; // children in flight that wait for a slot of this very group
+  std::uint64_t cancels_ = 0;      // how often
   std::uint64_t failed_ = 0;
   std::uint64_t dropped_ = 0; // the cancelled
+  bool context_ends_ = false;
+  std::atomic<int> posting_{0}; // starters that are being given to the executor
+  light_departures departing_;  // operations that were taken out
+  key_table<spawn_op> keys_;
   std::vector<std::exception_ptr> errors_;
   std::shared_ptr<group_driver> driver_;
   std::shared_ptr<wait_set<std::exception_ptr>> joins_; // since the first

@@ -8,7 +8,6 @@
 #ifndef BULKHEAD_DETAIL_GROUP_THREAD_CACHE_HPP
 #define BULKHEAD_DETAIL_GROUP_THREAD_CACHE_HPP
 
-#include <bit>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -142,18 +141,22 @@ private:
 template <std::size_t Size>
 struct memory_block : cached<memory_block<Size>> {};
 
+inline constexpr std::size_t cache_line = 64;
+
 struct free_memory_block {
-  void operator()(auto& b) const noexcept { ::operator delete(static_cast<void*>(&b)); }
+  void operator()(auto& b) const noexcept {
+    ::operator delete(static_cast<void*>(&b), std::align_val_t(cache_line));
+  }
 };
 
-/// Memory for short-lived objects, used again and again.
+/// Memory for short-lived objects, used again and again, in whole lines.
 template <class T>
 class block_allocator {
-  static constexpr std::size_t size = std::bit_ceil(sizeof(T));
+  static constexpr std::size_t size = (sizeof(T) + cache_line - 1) / cache_line * cache_line;
 #if defined(__SANITIZE_ADDRESS__)
   static constexpr bool is_cached = false; // who uses memory that was freed is to be found
 #else
-  static constexpr bool is_cached = size <= 1024 && alignof(T) <= alignof(std::max_align_t);
+  static constexpr bool is_cached = size <= 1024 && alignof(T) <= cache_line;
 #endif
 
   using block = memory_block<size>;
@@ -170,7 +173,7 @@ public:
     if constexpr (is_cached)
       if (n == 1) {
         if (auto* b = cache::take()) return static_cast<T*>(static_cast<void*>(b));
-        return static_cast<T*>(::operator new(size));
+        return static_cast<T*>(::operator new(size, std::align_val_t(cache_line)));
       }
     return std::allocator<T>().allocate(n);
   }
