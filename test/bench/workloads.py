@@ -135,6 +135,7 @@ TARGETS = (
     Target("W8 80 %", ("asio",), 1, 1.25, metric="p99_ns"),
     Target("W1p", (), 0.005, 0.005, metric="mallocs", kind="value"),
     Target("W3p", (), 0.005, 0.005, metric="mallocs", kind="value"),
-    Target("W7b", (), 0.005, 0.005, ours="bulkhead", metric="mallocs", kind="value"),
+    # A function has no frame: what it costs is what any child costs beyond that.
+    Target("W7b", (), 0.005, 0.005, ours="bulkhead_functions", metric="mallocs", kind="value"),
     Target("idle", (), 0.1, 0.1, metric="cpu_percent", kind="value"),
 )
