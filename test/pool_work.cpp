@@ -274,6 +274,26 @@ BOOST_AUTO_TEST_CASE(each_of_many_functions_from_inside_gets_a_sleeping_worker) 
     }
 }
 
+// A worker that searches leaves a function or two to who has posted them, but not for ever.
+BOOST_AUTO_TEST_CASE(what_a_worker_has_posted_is_run_by_others_if_it_blocks) {
+  for (std::size_t blocked : {1u, 2u, 4u})
+    for (int round = 0; round != test::scaled(60); ++round) {
+      pool p(with(blocked + 1));
+      if (round % 2) wait_until_asleep(p);
+      std::latch begun(static_cast<std::ptrdiff_t>(blocked));
+      for (std::size_t i = 0; i != blocked; ++i)
+        p.submit([&] {
+          begun.arrive_and_wait();
+          std::latch called(2);
+          asio::post(p, [&] { called.count_down(); });
+          asio::post(p, [&] { called.count_down(); });
+          called.wait();
+        });
+      if (round % 3) p.submit([&] { begun.wait(); }); // so that the last worker has something to do
+      p.join();
+    }
+}
+
 BOOST_AUTO_TEST_CASE(each_of_many_submissions_gets_a_sleeping_worker) {
   for (std::size_t threads : {2u, 3u, 5u})
     for (int round = 0; round != test::scaled(60); ++round) {

@@ -173,7 +173,7 @@ BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
     worker* next = w.victim->next.load(std::memory_order_acquire);
     worker& v = *(w.victim = next ? next : first_worker_);
     if (&v == &w) continue;
-    if (claim_from(w, v.local, batch)) return true;
+    if (!(w.searching && leaves_alone(v)) && claim_from(w, v.local, batch)) return true;
     cell_range r = v.claimed.get();
     while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
     if (!r.empty()) {
@@ -369,9 +369,36 @@ BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
   w.at_reactor = true;
 }
 
-BULKHEAD_DECL bool scheduler::may_sleep(const worker& w) noexcept {
+/// Whether what stands in the queue of `owner` is so little that it is left there, for it was not there
+/// yet when the watcher looked last. A worker that has ended runs nothing any more.
+BULKHEAD_DECL bool scheduler::leaves_alone(worker& owner) noexcept {
+  const cell_range first = owner.local.first_of_few(few);
+  if (first.empty() || !owner.in_use.load(std::memory_order_acquire)) return false;
+  const unsigned now = naps_.load(std::memory_order_relaxed);
+  if (owner.left_alone.get() == first)
+    return owner.left_alone_at.load(std::memory_order_relaxed) == now;
+  owner.left_alone_at.store(now, std::memory_order_relaxed);
+  owner.left_alone.set(first);
+  return true;
+}
+
+/// What it leaves alone does not keep it awake, but then somebody watches.
+BULKHEAD_DECL bool scheduler::may_sleep(worker& w) noexcept {
   if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
-  return signals(w) == 0 && !any_work(nullptr);
+  w.relies_on_watch = false;
+  if (signals(w) != 0 || any_work(nullptr, &w)) return false;
+  if (w.relies_on_watch) see_to_watch(w);
+  return true;
+}
+
+/// A watch that is about to end looks again afterwards, and sees what `w` has seen.
+BULKHEAD_DECL void scheduler::see_to_watch(worker& w) noexcept {
+  deferred_.store(true, std::memory_order_relaxed);
+  if (parking_.watched()) return;
+  std::lock_guard lock(parking_.mutex());
+  if (parking_.watched() || !w.listed) return;
+  w.watches = true;
+  parking_.set_watched(true);
 }
 
 BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noexcept {
@@ -395,6 +422,7 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
       if (expire(w)) return awakening::to_leave;
       continue;
     }
+    naps_.fetch_add(1, std::memory_order_relaxed);
     do {
       lock.unlock();
       if (!may_sleep(w)) return awakening::to_search;
@@ -495,14 +523,17 @@ BULKHEAD_DECL bool scheduler::ask_for_watch() noexcept {
 }
 
 /// Whether a function can be found anywhere that nobody has taken; `self` is going to take the first
-/// of its own claim.
-BULKHEAD_DECL bool scheduler::any_work(const worker* self) noexcept {
+/// of its own claim. Or, if `sleeper` is about to sleep, other than it leaves alone.
+BULKHEAD_DECL bool scheduler::any_work(const worker* self, worker* sleeper) noexcept {
   for (auto& s : shards_) {
     s->mutex.synchronize(); // see cell::publish_under_lock()
     if (s->queue.has_work()) return true;
   }
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
-    if (v->local.has_work()) return true;
+    if (sleeper && v != sleeper && leaves_alone(*v))
+      sleeper->relies_on_watch = true;
+    else if (v->local.has_work())
+      return true;
     const cell_range r = v->claimed.get();
     for (unsigned i = r.begin + (v == self); i < r.end; ++i)
       if (r.where->cells[i].load_ordered() == r.full) return true;

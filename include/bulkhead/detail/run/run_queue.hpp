@@ -127,6 +127,7 @@ struct cell_range {
   unsigned end = 0;
 
   bool empty() const noexcept { return begin == end; }
+  bool operator==(const cell_range&) const = default;
 
   /// The cell `c`, which the caller is about to publish.
   static cell_range of(cell& c) noexcept {
@@ -197,6 +198,17 @@ public:
       return false;
     std::lock_guard lock(consumers_);
     return cell::is_full(skip_empty());
+  }
+
+  /// The function at the head, if there are at most `n`. It is a hint, taken without the lock; near
+  /// the end of a segment it is nothing.
+  cell_range first_of_few(unsigned n) const noexcept {
+    segment* s = head_.load(std::memory_order_acquire);
+    const unsigned i = next_.load(std::memory_order_relaxed);
+    if (i + n >= segment::size) return {};
+    const cell::state empty = s->empty.load(std::memory_order_relaxed);
+    if (s->cells[i].load() == empty || s->cells[i + n].load() != empty) return {};
+    return {s, empty + 1, i, i + 1};
   }
 
   /// `n` functions have left `s`.

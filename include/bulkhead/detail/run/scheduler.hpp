@@ -143,9 +143,12 @@ enum class when_full { refuse, run_here, wait };
 /// While nobody sleeps there, a worker that searches polls for I/O, and so does a busy one, every
 /// few claims.
 ///
-/// **Watch.** Two things are put off because a wake-up costs so much: to call somebody for the few
-/// functions that a handler has posted itself, and to see that I/O is looked at while the worker
-/// that slept at the reactor runs a handler. Whoever puts such a thing off sees to it that one of
+/// **Watch.** Three things are put off. Two, because a wake-up costs so much: to call somebody for the
+/// few functions that a handler has posted itself, and to see that I/O is looked at while the worker
+/// that slept at the reactor runs a handler. The third is to take from a worker that is awake the one
+/// or two functions that it has posted itself: most likely it is about to run them, and they find
+/// there all that they use; who searches *leaves them alone*, unless they were left so before the
+/// watcher's last nap. Whoever puts such a thing off sees to it that one of
 /// the sleepers *watches*. That one sleeps for 50 us, for 100 us and so on up to a millisecond, looks
 /// for work each time, and sits down at the reactor if nobody has polled since the last time. It
 /// sleeps for good after eight times at which nobody had relied on it, if somebody sits at the
@@ -325,6 +328,7 @@ private:
   static constexpr unsigned tries_before_sleep = 64;
   static constexpr std::uint64_t least_for_advance = 4;
   static constexpr unsigned yields_before_line = 16;
+  static constexpr unsigned few = 2;              // functions that are left to who has posted them
   static constexpr std::size_t work_at_once = 16; // units that a worker takes or gives back
   static constexpr std::chrono::milliseconds longest_rest{1};
 
@@ -703,7 +707,9 @@ private:
   void end_search(worker& w) noexcept;
   bool sleep(worker& w) noexcept;
   void take_reactor_if_free(worker& w) noexcept;
-  bool may_sleep(const worker& w) noexcept;
+  bool leaves_alone(worker& owner) noexcept;
+  bool may_sleep(worker& w) noexcept;
+  void see_to_watch(worker& w) noexcept;
   awakening sleep_until_called(worker& w) noexcept;
   bool expire(worker& w) noexcept;
   bool sleep_at_reactor(worker& w, std::chrono::nanoseconds duration) noexcept;
@@ -712,7 +718,7 @@ private:
   void interrupt_reactor(worker& w) noexcept;
   bool get_up(worker& w) noexcept;
   void leave_reactor(worker& w) noexcept;
-  bool any_work(const worker* self) noexcept;
+  bool any_work(const worker* self, worker* sleeper = nullptr) noexcept;
   std::size_t poll() noexcept;
   void restart_io() noexcept;
   bool call_somebody() noexcept;
@@ -769,6 +775,7 @@ private:
   std::atomic<bool> reactor_taken_{false};
   std::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
   std::atomic<unsigned> polls_{0};
+  std::atomic<unsigned> naps_{0};     // of those who watch
   std::size_t live_ = 0;              // guarded by the parking's mutex
   std::size_t attached_ = 0;          // of them; guarded by the parking's mutex
   std::condition_variable all_ended_; // live_ is 0

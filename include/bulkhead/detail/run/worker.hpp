@@ -233,7 +233,8 @@ struct alignas(128) worker : sleeper {
   bool in_reactor = false;      // sleeps there, and has not run a function since
   search_patience patience;
   bool io_hot = false;
-  unsigned unannounced = 0; // functions posted since somebody was told
+  bool relies_on_watch = false; // for there was something left alone when it lay down
+  unsigned unannounced = 0;     // functions posted since somebody was told
   unsigned polls_seen = 0;
   unsigned newest_run = 0; // functions of `recent`, one after the other
   recent_cells recent;     // if the pool is lifo
@@ -249,6 +250,10 @@ struct alignas(128) worker : sleeper {
   tally exceptions;
 
   run_queue local; // continuations that it has posted itself
+
+  // Who looks for work keeps here what he has left alone: see scheduler::leaves_alone().
+  alignas(64) claim left_alone;
+  std::atomic<unsigned> left_alone_at{0};
 };
 
 /// One of the queues through which work comes in from outside: a producer always uses the same.
