@@ -45,30 +45,14 @@
 
 namespace asio = boost::asio;
 using bulkhead::async_first;
+using test::error_of;
 using test::number_of;
+using test::outcome_of;
 using test::run;
 
 namespace {
 
 using numbers = std::vector<int>;
-
-/// Runs `operation(token)` to its end and says what came of it.
-template <class Place, class Operation>
-auto outcome_of(Place& place, Operation operation) {
-  auto future = operation(asio::bind_executor(place.executor(), asio::use_future));
-  place.finish();
-  return future;
-}
-
-template <class T>
-std::exception_ptr error_of(std::future<T> future) {
-  try {
-    (void)future.get();
-    return nullptr;
-  } catch (...) {
-    return std::current_exception();
-  }
-}
 
 /// The numbers of the failures in a multiple_errors, if it is one.
 std::optional<numbers> numbers_of(const std::exception_ptr& p) {

@@ -66,6 +66,7 @@ using bulkhead::group_options;
 using bulkhead::group_stats;
 using bulkhead::on_error;
 using bulkhead::task_group;
+using test::ended_with;
 using test::event;
 using test::failure;
 using test::forever;
@@ -78,16 +79,6 @@ namespace {
 
 const error_code aborted = asio::error::operation_aborted;
 constexpr auto tuple_awaitable = asio::as_tuple(use_awaitable);
-
-template <class T>
-int ended_with(std::future<T>& f) {
-  try {
-    (void)f.get();
-  } catch (...) {
-    return number_of(std::current_exception());
-  }
-  return 0;
-}
 
 error_code code_of(const std::exception_ptr& p) {
   if (!p) return {};

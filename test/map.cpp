@@ -51,30 +51,14 @@ namespace asio = boost::asio;
 using bulkhead::async_for_each;
 using bulkhead::async_map;
 using bulkhead::error_code;
+using test::error_of;
 using test::number_of;
+using test::outcome_of;
 using test::run;
 
 namespace {
 
 using strings = std::vector<std::string>;
-
-/// Runs `operation(token)` to its end and says what came of it.
-template <class Place, class Operation>
-auto outcome_of(Place& place, Operation operation) {
-  auto future = operation(asio::bind_executor(place.executor(), asio::use_future));
-  place.finish();
-  return future;
-}
-
-template <class T>
-std::exception_ptr error_of(std::future<T> future) {
-  try {
-    (void)future.get();
-    return nullptr;
-  } catch (...) {
-    return std::current_exception();
-  }
-}
 
 asio::awaitable<int> doubled_later(int i) {
   co_await test::yield_turns(1 + i % 3); // so that later elements overtake earlier ones

@@ -60,6 +60,7 @@ using bulkhead::group_options;
 using bulkhead::on_error;
 using bulkhead::task_group;
 using bulkhead::unbounded;
+using test::ended_with;
 using test::code_of;
 using test::event;
 using test::failure;
@@ -91,16 +92,6 @@ namespace {
 const error_code aborted = asio::error::operation_aborted;
 
 /// The failure that a scope or a join ended with: see test::number_of.
-template <class T>
-int ended_with(std::future<T>& f) {
-  try {
-    (void)f.get();
-  } catch (...) {
-    return number_of(std::current_exception());
-  }
-  return 0;
-}
-
 std::string message_of(auto f) {
   try {
     f();

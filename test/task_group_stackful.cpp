@@ -45,6 +45,7 @@ using bulkhead::error_code;
 using bulkhead::group_options;
 using bulkhead::on_error;
 using bulkhead::task_group;
+using test::ended_with;
 using test::failure;
 using test::live;
 using test::number_of;
@@ -52,16 +53,6 @@ using test::occupancy;
 using test::on_every_executor;
 
 namespace {
-
-template <class T>
-int ended_with(std::future<T>& f) {
-  try {
-    (void)f.get();
-  } catch (...) {
-    return number_of(std::current_exception());
-  }
-  return 0;
-}
 
 void wait_forever(yield_context yield) {
   asio::steady_timer timer(yield.get_executor(), asio::steady_timer::time_point::max());

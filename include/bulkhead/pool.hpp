@@ -108,7 +108,9 @@ enum class on_full {
 /// No work waits while a worker sleeps: for what comes from outside, one is woken at once. To wake a
 /// thread for each of the small functions that a handler posts would cost more than to run them, so
 /// that is done when 16 have gathered; with less, and with I/O while handlers of I/O run, a sleeping
-/// worker looks for itself within a millisecond. A pool without work uses no processor: one
+/// worker looks for itself within a millisecond. Nor does one that is awake take the last one or two
+/// from their poster before that, who mostly runs them sooner, with what they use in its cache. A pool
+/// without work uses no processor: one
 /// worker at a time searches a little while, if that has paid lately, and then all sleep.
 ///
 /// Memory: functions of up to 48 bytes stand in the queue itself, larger ones in memory that is used

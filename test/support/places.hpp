@@ -15,6 +15,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -22,10 +23,12 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <atomic>
 #include <exception>
+#include <future>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -72,6 +75,24 @@ void on_every_executor(F f) {
   BOOST_TEST_CONTEXT("on a pool with four") {
     on_pool place;
     f(place);
+  }
+}
+
+/// Runs `operation(token)` to its end and says what came of it.
+template <class Place, class Operation>
+auto outcome_of(Place& place, Operation operation) {
+  auto future = operation(asio::bind_executor(place.executor(), asio::use_future));
+  place.finish();
+  return future;
+}
+
+template <class T>
+std::exception_ptr error_of(std::future<T> future) {
+  try {
+    (void)future.get();
+    return nullptr;
+  } catch (...) {
+    return std::current_exception();
   }
 }
 
@@ -160,6 +181,12 @@ inline int number_of(const std::exception_ptr& p) {
   } catch (...) {
     return -2;
   }
+}
+
+/// The same of what came of an operation.
+template <class T>
+int ended_with(std::future<T>& future) {
+  return number_of(error_of(std::move(future)));
 }
 
 } // namespace test

@@ -492,11 +492,10 @@ BULKHEAD_DECL void group_core::body_finished(std::exception_ptr error) noexcept 
   settle();
 }
 
-BULKHEAD_DECL void group_core::child_lost(child& c) noexcept { lose(&c); }
-
 /// A context is going, this one or that of the operation that the child has waited for, and has
 /// destroyed what would have taken it further: a failure, but one after which nothing can start.
 BULKHEAD_DECL void group_core::lose(child* c) noexcept {
+  const std::exception_ptr failure = aborted();
   children dropped;
   bool cancels;
   {
@@ -506,7 +505,7 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
     starter_is_posted_ = false;
     drop_unstarted(dropped);
     if (errors_.empty() || (policy_ == policy::collect && !was_cancelled))
-      errors_.push_back(aborted());
+      errors_.push_back(failure);
     cancels = policy_ == policy::cancel_siblings && !was_cancelled && !context_ends_;
     if (c) {
       c->has_failed_ = true;
@@ -753,12 +752,13 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
       op->destroy();
     }
   } else {
+    const std::exception_ptr failure = aborted();
     children dropped;
     {
       std::lock_guard lock(mutex_);
       context_ends_ = dead_ = closed_ = cancelled_ = true;
       drop_unstarted(dropped);
-      if (!dropped.empty() && errors_.empty()) errors_.push_back(aborted());
+      if (!dropped.empty() && errors_.empty()) errors_.push_back(failure);
     }
     destroy_dropped(std::move(dropped));
   }

@@ -201,7 +201,7 @@ BULKHEAD_DECL void runner::lost() noexcept {
   end_work();
   signal_.slot().clear(); // what an operation has left there may refer to this gate
   child_->clear();
-  leave_group()->child_lost(*child_);
+  leave_group()->lose(child_);
   release(); // its own, of run(); the frames still have some
 }
 

@@ -215,10 +215,12 @@ public:
 
   // --- for runners ---
 
-  /// The child of `r` has ended, and has nothing left of what it was made of. Gives `r` the next, if there is one and it is its
-  /// turn.
+  /// The child of `r` has ended, and has nothing left of what it was made of. Gives `r` the next, if
+  /// there is one and it is its turn.
   void child_ended(child& c, std::exception_ptr error, runner* r) noexcept;
-  void child_lost(child& c) noexcept;
+
+  /// `c`, or what was ready if that is null, can never end.
+  void lose(child* c) noexcept;
 
   /// Gives `r` its first child, if there is still one: one that is ready, or the body.
   void assign_ready(runner& r) noexcept;
@@ -256,7 +258,6 @@ private:
   void end_dropped(children dropped, error_code ec) noexcept;
   void destroy_dropped(children dropped) noexcept;
   void end_dropping() noexcept;
-  void lose(child* c) noexcept; // or, if it is null, what was ready
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();
   gate_ptr<runner> runner_of(gate_ptr<gate> task) const noexcept;
