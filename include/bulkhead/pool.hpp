@@ -10,7 +10,7 @@
 
 #include <bulkhead/detail/run/executor.hpp>
 #include <bulkhead/detail/run/scheduler.hpp>
-#include <bulkhead/detail/run/submit_op.hpp>
+#include <bulkhead/detail/run/submission.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/error.hpp>
@@ -211,8 +211,8 @@ public:
   auto async_submit(F&& f, Token&& token) {
     check_function<F>();
     return detail::initiate<detail::submit_signature<F>>(
-        detail::initiate_submit<executor_type>(get_executor(), scheduler_), token,
-        std::forward<F>(f));
+        detail::initiate_submit<detail::scheduler, executor_type>(get_executor(), scheduler_),
+        token, std::forward<F>(f));
   }
 
   /// Changes the number of workers, while they work.
@@ -244,7 +244,8 @@ public:
   template <asio::completion_token_for<void(error_code)> Token>
   auto async_drain(Token&& token) {
     return asio::async_initiate<Token, void(error_code)>(
-        detail::initiate_drain<executor_type>(get_executor(), scheduler_), token);
+        detail::initiate_drain<detail::scheduler, executor_type>(get_executor(), scheduler_),
+        token);
   }
 
   /// close(), waits until no submission is queued or running, and calls stop() if that takes longer

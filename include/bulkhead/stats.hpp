@@ -93,6 +93,25 @@ struct pool_stats {
   std::uint64_t resizes = 0;         // calls of resize()
 };
 
+/// A snapshot of a lane, taken at one moment.
+///
+/// Once nothing is queued, waiting or running:
+/// `submitted == completed + failed + rejected + cancelled`.
+struct lane_stats {
+  std::size_t in_flight = 0; // submissions and continuations that have started and not ended
+  std::size_t running = 0;   // of them, submissions
+  std::size_t queued = 0;    // submissions admitted and not started
+  std::size_t waiting = 0;   // async_submit calls waiting for room
+
+  std::uint64_t submitted = 0; // attempts, refused ones included
+  std::uint64_t completed = 0; // ended without an exception
+  std::uint64_t failed = 0;    // ended with one
+  std::uint64_t rejected = 0;  // never admitted, for lack of room or because the lane closed
+  std::uint64_t cancelled = 0; // ended before they started, by cancellation or with the set
+
+  std::uint64_t continuations = 0; // functions that came through the executor
+};
+
 /// What pool::drain_for() found.
 struct drain_report {
   std::size_t completed = 0; // submissions that ended during the drain, however they ended

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_RUN_EXECUTOR_HPP
 
 #include <bulkhead/detail/run/scheduler.hpp>
+#include <bulkhead/detail/wait/completion_latch.hpp>
 
 #include <boost/asio/execution/allocator.hpp>
 #include <boost/asio/execution/blocking.hpp>
@@ -18,10 +19,8 @@
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/execution/relationship.hpp>
 
-#include <condition_variable>
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <type_traits>
 #include <utility>
 
@@ -31,25 +30,7 @@ namespace bulkhead::detail {
 template <class F>
 class awaited_function {
 public:
-  class latch {
-  public:
-    void release() {
-      std::lock_guard lock(mutex_);
-      done_ = true;
-      changed_.notify_one(); // under the mutex: the waiter destroys the latch
-    }
-    void wait() {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return done_; });
-    }
-
-  private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    bool done_ = false;
-  };
-
-  awaited_function(F& f, latch& l) noexcept : f_(&f), latch_(&l) {}
+  awaited_function(F& f, completion_latch& l) noexcept : f_(&f), latch_(&l) {}
   awaited_function(awaited_function&& other) noexcept
       : f_(other.f_), latch_(std::exchange(other.latch_, nullptr)) {}
   ~awaited_function() {
@@ -60,7 +41,7 @@ public:
 
 private:
   F* f_;
-  latch* latch_;
+  completion_latch* latch_;
 };
 
 /// The executor of a pool. It carries continuations, so it never refuses.
@@ -119,7 +100,7 @@ public:
       scheduler_->run_inline(std::move(copy));
     } else if (bits_.blocking == always) {
       function copy(std::forward<F>(f));
-      typename awaited_function<function>::latch done;
+      completion_latch done;
       scheduler_->push_continuation(awaited_function<function>(copy, done), allocator_);
       done.wait();
     } else {

@@ -13,6 +13,7 @@
 #include <bulkhead/detail/run/cell.hpp>
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
+#include <bulkhead/detail/run/submission.hpp>
 #include <bulkhead/detail/run/worker.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
@@ -62,33 +63,15 @@ struct in_line : list_hook<> {
   shard* where = nullptr; // the queue of who submitted it
 };
 
-/// One async_submit, as the scheduler sees it: a function that runs on a worker, and a handler that
-/// completes wherever it belongs. It ends with exactly one call of finish(), abort() or destroy().
-class submit_op : public list_hook<> {
+/// An async_submit of a pool.
+class submit_op : public list_hook<>, public submission {
 public:
   enum class state : unsigned char { reserved, waiting, queued };
 
-  /// Runs the function, keeps its result and destroys the function. Says whether it did not throw.
-  virtual bool run() noexcept = 0;
-
-  /// Completes the handler with what run() kept.
-  virtual void finish() noexcept = 0;
-
-  /// Completes the handler with `ec`; the function is destroyed without having run.
-  virtual void abort(error_code ec) noexcept = 0;
-
-  /// Destroys both.
-  virtual void discard() noexcept = 0;
-
-  /// The context in which the handler would run.
-  virtual const boost::asio::execution_context* home() const noexcept = 0;
-
-  wait_key key;
   state now = state::reserved;
   in_line line{this};
   cell* place = nullptr; // since it is queued
   cell::state full = 0;  // the state of that cell until it is taken
-  std::stop_source stop{std::nostopstate};
   bool orphaned = false; // the handler's context shuts down while the function runs
 
 protected:
@@ -213,6 +196,8 @@ public:
   }
 
   // --- async_submit: see begin_wait() ---
+
+  using submission_type = submit_op;
 
   /// Whether a submission would be refused at once, and counts it if so.
   bool refuse_now(error_code& ec) noexcept;

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_GATE_HPP
 
 #include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/wait/function_node.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 
@@ -19,7 +20,6 @@
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/query.hpp>
-#include <boost/asio/recycling_allocator.hpp>
 #include <boost/asio/require.hpp>
 
 #include <atomic>
@@ -93,7 +93,7 @@ public:
   /// Queues `f`. With `may_block`, the inner executor may run it inside this call.
   template <class F>
   void push(F&& f, bool may_block = false) {
-    enter(*function_node<std::decay_t<F>>::create(std::forward<F>(f)), may_block);
+    enter(*function_node<node, std::decay_t<F>>::create(std::forward<F>(f)), may_block);
   }
 
   /// Runs the first function of all, inside this call; what it causes to pass comes after it.
@@ -160,41 +160,6 @@ private:
 
   protected:
     ~node() = default;
-  };
-
-  template <class F>
-  class function_node final : public node {
-    using allocator = boost::asio::recycling_allocator<function_node>;
-
-  public:
-    template <class G>
-    static function_node* create(G&& f) {
-      function_node* n = allocator().allocate(1);
-      try {
-        return ::new (static_cast<void*>(n)) function_node(std::forward<G>(f));
-      } catch (...) {
-        allocator().deallocate(n, 1);
-        throw;
-      }
-    }
-
-    // The memory goes back before the function runs.
-    void run() override {
-      F f(std::move(function_));
-      destroy();
-      std::move(f)();
-    }
-
-    void destroy() noexcept override {
-      this->~function_node();
-      allocator().deallocate(this, 1);
-    }
-
-  private:
-    template <class G>
-    explicit function_node(G&& f) : function_(std::forward<G>(f)) {}
-
-    F function_;
   };
 
   struct frame {

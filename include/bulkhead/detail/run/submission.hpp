@@ -5,17 +5,17 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-#ifndef BULKHEAD_DETAIL_RUN_SUBMIT_OP_HPP
-#define BULKHEAD_DETAIL_RUN_SUBMIT_OP_HPP
+#ifndef BULKHEAD_DETAIL_RUN_SUBMISSION_HPP
+#define BULKHEAD_DETAIL_RUN_SUBMISSION_HPP
 
 #include <bulkhead/detail/callable.hpp>
-#include <bulkhead/detail/run/scheduler.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/detail/wait/wait_set.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/execution_context.hpp>
 
 #include <concepts>
 #include <exception>
@@ -26,6 +26,36 @@
 #include <utility>
 
 namespace bulkhead::detail {
+
+/// One async_submit, as an engine that runs functions sees it: a function that runs on a thread of the
+/// engine's, and a handler that completes wherever it belongs. It ends with exactly one call of
+/// finish(), abort() or discard().
+class submission {
+public:
+  /// Runs the function, keeps its result and destroys the function. Says whether it did not throw.
+  virtual bool run() noexcept = 0;
+
+  /// Completes the handler with what run() kept.
+  virtual void finish() noexcept = 0;
+
+  /// Completes the handler with `ec`; the function is destroyed without having run.
+  virtual void abort(error_code ec) noexcept = 0;
+
+  /// See operation::retire().
+  virtual void retire() noexcept = 0;
+
+  /// Destroys both.
+  virtual void discard() noexcept = 0;
+
+  /// The context in which the handler would run.
+  virtual const boost::asio::execution_context* home() const noexcept = 0;
+
+  wait_key key;
+  std::stop_source stop{std::nostopstate};
+
+protected:
+  ~submission() = default;
+};
 
 template <class R>
 struct submit_signature_of {
@@ -42,16 +72,19 @@ using submit_signature = typename submit_signature_of<callable_result<std::decay
 template <class F>
 constexpr void check_submittable() {
   using function = std::decay_t<F>;
-  static_assert(std::invocable<function&> || std::invocable<function&, std::stop_token>,
-                "a pool runs functions that can be called with nothing or with a std::stop_token");
-  static_assert(!is_coroutine<callable_result<function>>,
-                "a pool runs functions, not coroutines: give this one to a bulkhead::task_group or "
-                "to asio::co_spawn");
+  static_assert(
+      std::invocable<function&> || std::invocable<function&, std::stop_token>,
+      "pools and lanes run functions that can be called with nothing or with a std::stop_token");
+  static_assert(
+      !is_coroutine<callable_result<function>>,
+      "pools and lanes run functions, not coroutines: give this one to a bulkhead::task_group or "
+      "to asio::co_spawn");
 }
 
-/// An async_submit: the function, its result, and (in waiting_operation) the handler.
-template <class F, class... R>
-class submit_waiter : public submit_op, public operation<void(std::exception_ptr, R...)> {
+/// An async_submit: the function, its result, and (in waiting_operation) the handler. `Op` is the
+/// engine's submission.
+template <class Op, class F, class... R>
+class submit_waiter : public Op, public operation<void(std::exception_ptr, R...)> {
   using base = operation<void(std::exception_ptr, R...)>;
 
 protected:
@@ -59,7 +92,7 @@ protected:
   submit_waiter(const typename base::vtable& table, boost::asio::execution_context* handler_context,
                 G&& f)
       : base(table, handler_context), function_(std::in_place, std::forward<G>(f)) {
-    if constexpr (std::invocable<F&, std::stop_token>) stop = std::stop_source();
+    if constexpr (std::invocable<F&, std::stop_token>) this->stop = std::stop_source();
   }
   ~submit_waiter() = default;
 
@@ -76,10 +109,10 @@ private:
 
   std::tuple<R...> call() {
     if constexpr (sizeof...(R) == 0) {
-      invoke_with_stop_token(*function_, stop);
+      invoke_with_stop_token(*function_, this->stop);
       return {};
     } else {
-      return std::tuple<R...>(invoke_with_stop_token(*function_, stop));
+      return std::tuple<R...>(invoke_with_stop_token(*function_, this->stop));
     }
   }
 
@@ -99,6 +132,7 @@ private:
     base::complete(to_exception_ptr(ec), R()...);
   }
 
+  void retire() noexcept override { base::retire(); }
   void discard() noexcept override { base::destroy(); }
 
   const boost::asio::execution_context* home() const noexcept override {
@@ -110,11 +144,11 @@ private:
   std::exception_ptr error_;
 };
 
-template <class F, class Signature>
+template <class Op, class F, class Signature>
 struct submit_waiter_for;
-template <class F, class... R>
-struct submit_waiter_for<F, void(std::exception_ptr, R...)> {
-  using type = submit_waiter<F, R...>;
+template <class Op, class F, class... R>
+struct submit_waiter_for<Op, F, void(std::exception_ptr, R...)> {
+  using type = submit_waiter<Op, F, R...>;
 
   static_assert((!std::is_reference_v<R> && ...), "the result of f must not be a reference");
   static_assert(
@@ -123,13 +157,14 @@ struct submit_waiter_for<F, void(std::exception_ptr, R...)> {
   static_assert((std::move_constructible<R> && ...), "the result of f must be movable");
 };
 
-template <class Executor>
+/// `Engine` has what begin_wait() asks for, `submission_type`, and refuse_now().
+template <class Engine, class Executor>
 class initiate_submit {
 public:
   using executor_type = Executor;
 
-  initiate_submit(const Executor& ex, std::shared_ptr<scheduler> s)
-      : executor_(ex), scheduler_(std::move(s)) {}
+  initiate_submit(const Executor& ex, std::shared_ptr<Engine> engine)
+      : executor_(ex), engine_(std::move(engine)) {}
 
   executor_type get_executor() const noexcept { return executor_; }
 
@@ -145,29 +180,30 @@ private:
   template <class Handler, class Function, class F, class... R>
   void start(void (*)(std::exception_ptr, R...), Handler& handler, F&& f) const {
     using signature = void(std::exception_ptr, R...);
-    using waiter = typename submit_waiter_for<Function, signature>::type;
+    using waiter =
+        typename submit_waiter_for<typename Engine::submission_type, Function, signature>::type;
     using op = waiting_operation<waiter, Handler, Executor, signature>;
     error_code ec;
-    if (scheduler_->refuse_now(ec)) {
+    if (engine_->refuse_now(ec)) {
       complete_immediately(Handler(std::move(handler)), executor_, to_exception_ptr(ec), R()...);
       return;
     }
     auto slot = boost::asio::get_associated_cancellation_slot(handler);
-    auto engine = scheduler_; // once the operation is queued, this object may be gone
+    auto engine = engine_; // once the operation is queued, this object may be gone
     begin_wait(slot, engine, *op::create(std::move(handler), executor_, std::forward<F>(f)));
   }
 
   Executor executor_;
-  std::shared_ptr<scheduler> scheduler_;
+  std::shared_ptr<Engine> engine_;
 };
 
-template <class Executor>
+template <class Engine, class Executor>
 class initiate_drain {
 public:
   using executor_type = Executor;
 
-  initiate_drain(const Executor& ex, std::shared_ptr<scheduler> s)
-      : executor_(ex), scheduler_(std::move(s)) {}
+  initiate_drain(const Executor& ex, std::shared_ptr<Engine> engine)
+      : executor_(ex), engine_(std::move(engine)) {}
 
   executor_type get_executor() const noexcept { return executor_; }
 
@@ -177,7 +213,7 @@ public:
     using op =
         waiting_operation<wait_set<error_code>::waiter, handler_type, Executor, void(error_code)>;
     auto slot = boost::asio::get_associated_cancellation_slot(handler);
-    auto engine = scheduler_;
+    auto engine = engine_;
     begin_wait(slot, engine->drain_waiters(),
                *op::create(handler_type(std::move(handler)), executor_));
     engine->close();
@@ -185,7 +221,7 @@ public:
 
 private:
   Executor executor_;
-  std::shared_ptr<scheduler> scheduler_;
+  std::shared_ptr<Engine> engine_;
 };
 
 } // namespace bulkhead::detail

@@ -1,0 +1,71 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_DETAIL_WAIT_FUNCTION_NODE_HPP
+#define BULKHEAD_DETAIL_WAIT_FUNCTION_NODE_HPP
+
+#include <boost/asio/recycling_allocator.hpp>
+
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace bulkhead::detail {
+
+/// A function in a queue. `Base` is what the queue sees of it, with `virtual void run()` and
+/// `virtual void destroy() noexcept`, of which one ends it. Where `Allocator` is the default one,
+/// Asio's is used, which keeps the blocks that a thread has freed last.
+template <class Base, class F, class Allocator = std::allocator<void>>
+class function_node final : public Base {
+  using rebound = typename std::allocator_traits<Allocator>::template rebind_alloc<function_node>;
+  using allocator = std::conditional_t<std::is_same_v<rebound, std::allocator<function_node>>,
+                                       boost::asio::recycling_allocator<function_node>, rebound>;
+
+public:
+  template <class G>
+  static function_node* create(G&& f, const Allocator& a = Allocator()) {
+    allocator mine = own(a);
+    function_node* n = mine.allocate(1);
+    try {
+      return ::new (static_cast<void*>(n)) function_node(std::forward<G>(f), a);
+    } catch (...) {
+      mine.deallocate(n, 1);
+      throw;
+    }
+  }
+
+  // The memory goes back before the function runs.
+  void run() override {
+    F f(std::move(function_));
+    destroy();
+    std::move(f)();
+  }
+
+  void destroy() noexcept override {
+    allocator mine = own(allocator_);
+    this->~function_node();
+    mine.deallocate(this, 1);
+  }
+
+private:
+  template <class G>
+  function_node(G&& f, const Allocator& a) : function_(std::forward<G>(f)), allocator_(a) {}
+
+  static allocator own([[maybe_unused]] const Allocator& a) noexcept {
+    if constexpr (std::is_constructible_v<allocator, const Allocator&>)
+      return allocator(a);
+    else
+      return allocator();
+  }
+
+  F function_;
+  [[no_unique_address]] Allocator allocator_;
+};
+
+} // namespace bulkhead::detail
+
+#endif
