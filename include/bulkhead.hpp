@@ -11,6 +11,7 @@
 // All of Bulkhead that needs nothing but Boost's headers.
 
 #include <bulkhead/error.hpp>
+#include <bulkhead/lanes.hpp>
 #include <bulkhead/limit/keyed.hpp>
 #include <bulkhead/limited_by.hpp>
 #include <bulkhead/limiter.hpp>

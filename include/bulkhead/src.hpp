@@ -19,6 +19,8 @@
 #include <bulkhead/impl/error.ipp>
 #include <bulkhead/impl/gate.ipp>
 #include <bulkhead/impl/group_core.ipp>
+#include <bulkhead/impl/lanes.ipp>
+#include <bulkhead/impl/lanes_core.ipp>
 #include <bulkhead/impl/pool.ipp>
 #include <bulkhead/impl/run_queue.ipp>
 #include <bulkhead/impl/runner.ipp>

@@ -11,6 +11,7 @@
 // The beginning and the end of a pool, its threads and its statistics.
 
 #include <bulkhead/detail/run/scheduler.hpp>
+#include <bulkhead/detail/run/uncaught.hpp>
 
 #include <boost/asio/error.hpp>
 
@@ -111,16 +112,7 @@ BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcep
     w->exceptions.add();
   else
     exceptions_.fetch_add(1, std::memory_order_relaxed);
-  try {
-    if (options_.on_exception) return options_.on_exception(std::move(error));
-    std::rethrow_exception(std::move(error));
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bulkhead: pool \"%s\": uncaught exception in a handler: %s\n",
-                 options_.name.c_str(), e.what());
-  } catch (...) {
-    std::fprintf(stderr, "bulkhead: pool \"%s\": uncaught exception in a handler\n",
-                 options_.name.c_str());
-  }
+  report_uncaught("pool", options_.name, options_.on_exception, std::move(error));
 }
 
 // --- threads ---

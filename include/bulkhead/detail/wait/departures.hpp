@@ -60,9 +60,11 @@ public:
   /// When they are posted.
   void end(std::size_t n = 1) noexcept { count_.fetch_sub(n, std::memory_order_release); }
 
+  bool none() const noexcept { return count_.load(std::memory_order_acquire) == 0; }
+
   /// Not under the lock.
   void wait() const noexcept {
-    while (count_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    while (!none()) std::this_thread::yield();
   }
 
 private:

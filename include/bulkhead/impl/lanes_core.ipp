@@ -1,0 +1,732 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+#ifndef BULKHEAD_IMPL_LANES_CORE_IPP
+#define BULKHEAD_IMPL_LANES_CORE_IPP
+
+#include <bulkhead/detail/order/lanes_core.hpp>
+#include <bulkhead/detail/run/uncaught.hpp>
+
+#include <boost/asio/error.hpp>
+#include <boost/asio/execution/blocking.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/prefer.hpp>
+#include <boost/asio/require.hpp>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace bulkhead::detail {
+
+// --- runners ---
+
+/// Destroyed uninvoked, because the context is going, it takes what it was to run with it; unless the
+/// executor has refused it.
+class lanes_core::runner {
+public:
+  explicit runner(std::shared_ptr<lanes_core> set) noexcept : set_(std::move(set)) {}
+  runner(runner&&) noexcept = default;
+  ~runner() {
+    if (set_ && set_->posting_.load(std::memory_order_relaxed) == 0) set_->runner_lost();
+  }
+
+  void operator()() {
+    const std::shared_ptr<lanes_core> set = std::move(set_);
+    set->work();
+  }
+
+private:
+  std::shared_ptr<lanes_core> set_;
+};
+
+BULKHEAD_DECL lanes_core::frame*& lanes_core::innermost() noexcept {
+  static thread_local constinit frame* instance = nullptr;
+  return instance;
+}
+
+/// Under the mutex. If this says so, post_runner() has to follow.
+BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
+  if (active_ >= concurrency_ || order_.empty()) return false;
+  ++active_;
+  return true;
+}
+
+/// If the executor refuses, by throwing, and no other runner is left, all that is queued is lost.
+BULKHEAD_DECL void lanes_core::post_runner() {
+  struct guard {
+    std::atomic<int>& posting;
+    explicit guard(std::atomic<int>& p) noexcept : posting(p) {
+      posting.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~guard() { posting.fetch_sub(1, std::memory_order_relaxed); }
+  };
+  try {
+    const guard posting(posting_);
+    never_blocking_.execute(runner(shared_from_this()));
+  } catch (...) {
+    bool was_last;
+    {
+      std::lock_guard lock(mutex_);
+      was_last = --active_ == 0;
+    }
+    if (!was_last) return;
+    discard_all();
+    throw;
+  }
+}
+
+/// For those who have nobody to tell: if this fails, nothing is left.
+BULKHEAD_DECL void lanes_core::post_runner_or_lose() noexcept {
+  try {
+    post_runner();
+  } catch (...) {
+  }
+}
+
+BULKHEAD_DECL void lanes_core::post_runners() noexcept {
+  for (;;) {
+    {
+      std::lock_guard lock(mutex_);
+      if (!needs_runner()) return;
+    }
+    post_runner_or_lose();
+  }
+}
+
+BULKHEAD_DECL void lanes_core::runner_lost() noexcept {
+  bool was_last;
+  {
+    std::lock_guard lock(mutex_);
+    was_last = --active_ == 0;
+  }
+  if (was_last) discard_all();
+}
+
+BULKHEAD_DECL void lanes_core::work() noexcept {
+  lane_core* lane = nullptr;
+  result last = result::none;
+  for (std::size_t turns = settings_.batch;; --turns) {
+    lane_task* task = nullptr;
+    bool goes_on = false;
+    std::shared_ptr<lane_core> ended; // a lane to look after, once the lock is released
+    {
+      std::lock_guard lock(mutex_);
+      if (lane) {
+        lane->count_end(last);
+        if (lane->is_drained()) ended = lane->shared_from_this();
+        if (auto idle = lane->let_go_if_idle()) ended = std::move(idle);
+        lane = nullptr;
+      }
+      if (active_ <= concurrency_ && turns != 0) {
+        lane = order_.pop();
+        if (lane) task = &lane->start_next();
+      } else {
+        goes_on = active_ <= concurrency_ && !order_.empty();
+      }
+      if (!task && !goes_on) --active_;
+    }
+    if (ended) ended->complete_drains_if_done();
+    if (task) {
+      last = run(*lane, *task);
+      continue;
+    }
+    if (goes_on) post_runner_or_lose();
+    return;
+  }
+}
+
+BULKHEAD_DECL lanes_core::result lanes_core::run(lane_core& lane, lane_task& task) noexcept {
+  frame here{&lane, &task, innermost()};
+  innermost() = &here;
+  const lane_task::kind what = task.what;
+  result r = what == lane_task::kind::continuation ? result::none : result::completed;
+  if (what == lane_task::kind::async_submission) {
+    r = run_async(lane, static_cast<lane_op&>(task));
+  } else {
+    try {
+      static_cast<lane_function&>(task).run();
+    } catch (...) {
+      if (r == result::completed) r = result::failed;
+      report_exception(std::current_exception());
+    }
+  }
+  innermost() = here.outer;
+  return r;
+}
+
+BULKHEAD_DECL lanes_core::result lanes_core::run_async(lane_core& lane, lane_op& op) noexcept {
+  const bool ok = op.run();
+  completion_latch* orphan;
+  {
+    std::lock_guard lock(mutex_);
+    lane.keys_.erase(op.key);
+    orphan = op.orphan;
+    if (!orphan) lane.departing_.begin();
+  }
+  if (orphan) {
+    orphan->release();
+  } else {
+    op.finish();
+    lane.departing_.end();
+  }
+  return ok ? result::completed : result::failed;
+}
+
+BULKHEAD_DECL void lanes_core::report_exception(std::exception_ptr error) noexcept {
+  report_uncaught("lanes", settings_.name, settings_.on_exception, std::move(error));
+}
+
+// --- lanes_core ---
+
+BULKHEAD_DECL lanes_core::lanes_core(const boost::asio::any_io_executor& inner, settings s)
+    : inner_(inner),
+      never_blocking_(boost::asio::require(inner_, boost::asio::execution::blocking.never)),
+      context_(context_of(inner_)), settings_(std::move(s)), concurrency_(settings_.concurrency),
+      order_(settings_.minimum_share) {}
+
+BULKHEAD_DECL void lanes_core::attach() {
+  if (context_) subscription_.subscribe(*context_, shared_from_this());
+}
+
+BULKHEAD_DECL std::size_t lanes_core::concurrency() const noexcept {
+  std::lock_guard lock(mutex_);
+  return concurrency_;
+}
+
+BULKHEAD_DECL void lanes_core::set_concurrency(std::size_t n) {
+  {
+    std::lock_guard lock(mutex_);
+    concurrency_ = n;
+  }
+  post_runners();
+}
+
+BULKHEAD_DECL std::size_t lanes_core::size() const noexcept {
+  std::lock_guard lock(mutex_);
+  return lanes_.size();
+}
+
+/// A lane that is alive stands in the list, so the one behind it can be found after `f`.
+template <class F>
+void lanes_core::for_each_lane(F f) noexcept {
+  std::shared_ptr<lane_core> at;
+  do {
+    std::shared_ptr<lane_core> next;
+    {
+      std::lock_guard lock(mutex_);
+      lane_core* l = at ? lanes_.next(*at) : lanes_.empty() ? nullptr : &lanes_.front();
+      while (l && !(next = l->weak_from_this().lock())) l = lanes_.next(*l);
+    }
+    at = std::move(next);
+    if (at) f(*at);
+  } while (at);
+}
+
+BULKHEAD_DECL void lanes_core::end() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  for_each_lane([](lane_core& l) { l.end(); });
+}
+
+BULKHEAD_DECL void lanes_core::discard_all() noexcept {
+  for_each_lane([](lane_core& l) { l.discard_all(); });
+}
+
+BULKHEAD_DECL void lanes_core::on_context_shutdown(wait_key) noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    dead_ = true;
+  }
+  discard_all();
+  for_each_lane([](lane_core& l) { l.departing_.wait(); });
+}
+
+// --- lane_core ---
+
+BULKHEAD_DECL std::shared_ptr<lane_core> lane_core::open(std::shared_ptr<lanes_core> set,
+                                                         settings s) {
+  const double weight = s.weight;
+  const int priority = s.priority;
+  auto lane = std::make_shared<lane_core>(std::move(set), std::move(s));
+  lanes_core& core = *lane->set_;
+  std::lock_guard lock(core.mutex_);
+  core.order_.join(*lane, priority, weight);
+  core.lanes_.push_back(*lane);
+  lane->closed_ = core.ended_;
+  return lane;
+}
+
+BULKHEAD_DECL lane_core::lane_core(std::shared_ptr<lanes_core> set, settings s)
+    : set_(std::move(set)), name_(std::move(s.name)), queue_limit_(s.queue_limit),
+      waiter_limit_(s.waiter_limit), concurrency_(s.concurrency) {}
+
+BULKHEAD_DECL lane_core::~lane_core() {
+  std::lock_guard lock(set_->mutex_);
+  if (!is_linked()) return;
+  set_->lanes_.erase(*this);
+  set_->order_.leave(*this);
+}
+
+// Under the mutex.
+
+BULKHEAD_DECL bool lane_core::has_room() const noexcept {
+  return waiters_.empty() && queued_ + reserved_ < queue_limit_;
+}
+
+BULKHEAD_DECL bool lane_core::may_start() const noexcept {
+  return !queue_.empty() && running_ < concurrency_;
+}
+
+/// After whatever may have changed may_start().
+BULKHEAD_DECL void lane_core::revise() noexcept {
+  const bool may = may_start();
+  if (may == is_waiting()) return;
+  if (may)
+    set_->order_.add(*this);
+  else
+    set_->order_.remove(*this);
+}
+
+BULKHEAD_DECL void lane_core::queue(lane_task& t) noexcept {
+  if (t.what != lane_task::kind::continuation) ++queued_;
+  queue_.push_back(t);
+  if (!self_) self_ = shared_from_this();
+  revise();
+}
+
+BULKHEAD_DECL void lane_core::leave_queue(lane_task& t) noexcept {
+  queue_.erase(t);
+  if (t.what != lane_task::kind::continuation) --queued_;
+  admit_waiters();
+  revise();
+}
+
+BULKHEAD_DECL void lane_core::admit_waiters() noexcept {
+  while (!waiters_.empty() && queued_ + reserved_ < queue_limit_) {
+    lane_task& t = waiters_.pop_front();
+    static_cast<lane_op&>(t).now = lane_op::state::queued;
+    ++queued_;
+    queue_.push_back(t);
+  }
+}
+
+/// It has been taken out of `order_`, for its turn has come.
+BULKHEAD_DECL lane_task& lane_core::start_next() noexcept {
+  lane_task& t = queue_.front();
+  ++running_;
+  if (t.what == lane_task::kind::continuation)
+    ++continuations_;
+  else
+    ++running_submissions_;
+  if (t.what == lane_task::kind::async_submission)
+    static_cast<lane_op&>(t).now = lane_op::state::running;
+  leave_queue(t);
+  return t;
+}
+
+BULKHEAD_DECL void lane_core::count_end(lanes_core::result r) noexcept {
+  --running_;
+  if (r != lanes_core::result::none) {
+    --running_submissions_;
+    ++(r == lanes_core::result::completed ? completed_ : failed_);
+  }
+  revise();
+}
+
+BULKHEAD_DECL bool lane_core::is_idle_locked() const noexcept {
+  return queue_.empty() && running_ == 0 && reserved_ == 0 && waiters_.empty();
+}
+
+BULKHEAD_DECL bool lane_core::is_drained() const noexcept {
+  return drains_ && closed_ && queued_ == 0 && reserved_ == 0 && running_submissions_ == 0;
+}
+
+/// What this returns has to be released under no lock.
+BULKHEAD_DECL std::shared_ptr<lane_core> lane_core::let_go_if_idle() noexcept {
+  return is_idle_locked() ? std::move(self_) : nullptr;
+}
+
+BULKHEAD_DECL void lane_core::take_waiters(ops& taken) noexcept {
+  for (lane_task* t = waiters_.empty() ? nullptr : &waiters_.front(); t; t = waiters_.next(*t))
+    keys_.erase(static_cast<lane_op*>(t)->key);
+  departing_.begin(waiters_.size());
+  taken.append(waiters_);
+}
+
+BULKHEAD_DECL void lane_core::take_submissions(tasks& taken) noexcept {
+  for (lane_task* t = queue_.empty() ? nullptr : &queue_.front(); t;) {
+    lane_task* const next = queue_.next(*t);
+    if (t->what != lane_task::kind::continuation) {
+      queue_.erase(*t);
+      --queued_;
+      taken.push_back(*t);
+      if (t->what == lane_task::kind::async_submission) {
+        keys_.erase(static_cast<lane_op*>(t)->key);
+        departing_.begin();
+      }
+    }
+    t = next;
+  }
+}
+
+// --- submissions ---
+
+BULKHEAD_DECL bool lane_core::reserve_place() noexcept {
+  std::lock_guard lock(set_->mutex_);
+  ++submitted_;
+  if (closed_ || set_->dead_ || !has_room()) {
+    ++rejected_;
+    return false;
+  }
+  ++reserved_;
+  return true;
+}
+
+BULKHEAD_DECL void lane_core::give_place_up() noexcept {
+  bool post;
+  std::shared_ptr<lane_core> idle;
+  {
+    std::lock_guard lock(set_->mutex_);
+    --reserved_;
+    --submitted_;
+    admit_waiters();
+    revise();
+    post = set_->needs_runner();
+    idle = let_go_if_idle();
+  }
+  if (post) set_->post_runner_or_lose();
+  complete_drains_if_done();
+}
+
+/// The set may have ended meanwhile.
+BULKHEAD_DECL void lane_core::fill_place(lane_function& n) {
+  bool post = false;
+  bool is_late;
+  {
+    std::lock_guard lock(set_->mutex_);
+    --reserved_;
+    is_late = set_->ended_ || set_->dead_;
+    if (is_late) {
+      ++cancelled_;
+    } else {
+      queue(n);
+      post = set_->needs_runner();
+    }
+  }
+  if (post) set_->post_runner();
+  if (!is_late) return;
+  n.destroy();
+  complete_drains_if_done();
+}
+
+BULKHEAD_DECL void lane_core::push(lane_function& n) {
+  bool post = false;
+  bool is_dead;
+  {
+    std::lock_guard lock(set_->mutex_);
+    is_dead = set_->dead_;
+    if (!is_dead) {
+      queue(n);
+      post = set_->needs_runner();
+    }
+  }
+  if (is_dead) return n.destroy();
+  if (post) set_->post_runner();
+}
+
+BULKHEAD_DECL bool lane_core::refuse_now(error_code& ec) noexcept {
+  std::lock_guard lock(set_->mutex_);
+  if (closed_ || set_->dead_)
+    ec = errc::closed;
+  else if (has_room() || waiters_.size() < waiter_limit_)
+    return false;
+  else
+    ec = errc::queue_full;
+  ++submitted_;
+  ++rejected_;
+  return true;
+}
+
+BULKHEAD_DECL wait_key lane_core::reserve(lane_op& op) {
+  std::lock_guard lock(set_->mutex_);
+  return op.key = keys_.insert(op);
+}
+
+BULKHEAD_DECL void lane_core::unreserve(lane_op& op) noexcept {
+  std::lock_guard lock(set_->mutex_);
+  keys_.erase(op.key);
+}
+
+BULKHEAD_DECL void lane_core::enqueue(lane_op& op) {
+  error_code ec;
+  bool post = false;
+  {
+    std::lock_guard lock(set_->mutex_);
+    ++submitted_;
+    if (closed_ || set_->dead_) {
+      ec = errc::closed;
+    } else if (has_room()) {
+      op.now = lane_op::state::queued;
+      queue(op);
+      post = set_->needs_runner();
+    } else if (waiters_.size() < waiter_limit_) {
+      op.now = lane_op::state::waiting;
+      waiters_.push_back(op);
+      if (!self_) self_ = shared_from_this();
+    } else {
+      ec = errc::queue_full;
+    }
+    if (ec) {
+      ++rejected_;
+      keys_.erase(op.key);
+      departing_.begin();
+    }
+  }
+  if (post) set_->post_runner();
+  if (!ec) return;
+  op.abort(ec);
+  departing_.end();
+  complete_drains_if_done();
+}
+
+/// Takes the operation `key` out before it has started. If it has, gets its stop source.
+BULKHEAD_DECL lane_op* lane_core::take(wait_key key, std::stop_source& running) noexcept {
+  lane_op* op;
+  std::shared_ptr<lane_core> idle;
+  bool post;
+  {
+    std::lock_guard lock(set_->mutex_);
+    op = keys_.find(key);
+    if (!op || op->now == lane_op::state::reserved) return nullptr;
+    if (op->now == lane_op::state::running) {
+      running = op->stop;
+      return nullptr;
+    }
+    if (op->now == lane_op::state::waiting)
+      waiters_.erase(*op);
+    else
+      leave_queue(*op);
+    keys_.erase(key);
+    departing_.begin();
+    ++cancelled_;
+    post = set_->needs_runner();
+    idle = let_go_if_idle();
+  }
+  if (post) set_->post_runner_or_lose();
+  return op;
+}
+
+BULKHEAD_DECL void lane_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
+  std::stop_source running(std::nostopstate);
+  if (lane_op* op = take(key, running)) {
+    op->abort(boost::asio::error::operation_aborted);
+    departing_.end();
+    complete_drains_if_done();
+  }
+  running.request_stop();
+}
+
+/// The context of a foreign handler shuts down. A function that runs for it is asked to stop and
+/// waited for; then its handler goes, in time, uninvoked.
+BULKHEAD_DECL void lane_core::on_context_shutdown(wait_key key) noexcept {
+  std::stop_source running(std::nostopstate);
+  if (lane_op* op = take(key, running)) {
+    op->retire();
+    departing_.end();
+    op->discard();
+    return complete_drains_if_done();
+  }
+  completion_latch ended;
+  lane_op* op;
+  {
+    std::lock_guard lock(set_->mutex_);
+    op = keys_.find(key);
+    if (op) op->orphan = &ended;
+  }
+  for (const lanes_core::frame* f = lanes_core::innermost(); op && f; f = f->outer)
+    if (f->task == op) {
+      std::fputs("bulkhead: the context of a handler must not be destroyed by the function that it "
+                 "waits for\n",
+                 stderr);
+      std::terminate();
+    }
+  running.request_stop();
+  if (op) {
+    ended.wait();
+    op->discard();
+  }
+  departing_.wait();
+}
+
+BULKHEAD_DECL bool lane_core::running_in_this_thread() const noexcept {
+  for (const lanes_core::frame* f = lanes_core::innermost(); f; f = f->outer)
+    if (f->lane == this) return true;
+  return false;
+}
+
+BULKHEAD_DECL void lane_core::work_started() {
+  {
+    std::lock_guard lock(set_->mutex_);
+    if (work_ != 0) {
+      ++work_;
+      return;
+    }
+  }
+  std::optional<boost::asio::any_io_executor> tracked(
+      boost::asio::prefer(set_->inner(), boost::asio::execution::outstanding_work.tracked));
+  std::lock_guard lock(set_->mutex_); // `tracked` ends after it, if it is too late
+  if (work_++ == 0) tracked_.swap(tracked);
+}
+
+BULKHEAD_DECL void lane_core::work_finished() noexcept {
+  std::optional<boost::asio::any_io_executor> last;
+  std::lock_guard lock(set_->mutex_);
+  if (--work_ == 0) {
+    last = std::move(tracked_);
+    tracked_.reset();
+  }
+}
+
+// --- the rest ---
+
+BULKHEAD_DECL void lane_core::set_weight(double weight) noexcept {
+  std::lock_guard lock(set_->mutex_);
+  set_->order_.set_weight(*this, weight);
+}
+
+BULKHEAD_DECL void lane_core::set_priority(int priority) {
+  std::lock_guard lock(set_->mutex_);
+  set_->order_.set_priority(*this, priority);
+}
+
+BULKHEAD_DECL void lane_core::set_concurrency(std::size_t n) {
+  {
+    std::lock_guard lock(set_->mutex_);
+    concurrency_ = n;
+    revise();
+  }
+  set_->post_runners();
+}
+
+BULKHEAD_DECL std::size_t lane_core::most_in_flight() const noexcept {
+  std::lock_guard lock(set_->mutex_);
+  return (std::min)(concurrency_, set_->concurrency_);
+}
+
+BULKHEAD_DECL std::shared_ptr<wait_set<error_code>> lane_core::drain_waiters() {
+  {
+    std::lock_guard lock(set_->mutex_);
+    if (drains_) return drains_;
+  }
+  auto fresh = std::make_shared<wait_set<error_code>>();
+  fresh->attach(set_->context());
+  std::lock_guard lock(set_->mutex_);
+  if (!drains_) drains_ = std::move(fresh);
+  return drains_;
+}
+
+BULKHEAD_DECL void lane_core::complete_drains_if_done() noexcept {
+  std::shared_ptr<wait_set<error_code>> drains;
+  wait_set<error_code>::list waiters;
+  {
+    std::lock_guard lock(set_->mutex_);
+    if (!is_drained() || !departing_.none()) return;
+    drains = drains_;
+    waiters = drains->take_all();
+  }
+  drains->complete(std::move(waiters), error_code());
+}
+
+BULKHEAD_DECL void lane_core::close() noexcept {
+  ops refused;
+  {
+    std::lock_guard lock(set_->mutex_);
+    closed_ = true;
+    rejected_ += waiters_.size();
+    take_waiters(refused);
+  }
+  abort_all(std::move(refused), errc::closed);
+  complete_drains_if_done();
+}
+
+/// The set has ended.
+BULKHEAD_DECL void lane_core::end() noexcept {
+  tasks aborted;
+  std::shared_ptr<wait_set<error_code>> drains;
+  std::shared_ptr<lane_core> idle;
+  {
+    std::lock_guard lock(set_->mutex_);
+    closed_ = true;
+    take_submissions(aborted);
+    take_waiters(aborted);
+    cancelled_ += aborted.size();
+    revise();
+    drains = drains_;
+    idle = let_go_if_idle();
+  }
+  abort_all(std::move(aborted), boost::asio::error::operation_aborted);
+  if (drains) drains->complete(drains->take_all(), boost::asio::error::operation_aborted);
+}
+
+/// Ends what has been taken out and never started.
+BULKHEAD_DECL void lane_core::abort_all(tasks all, error_code ec) noexcept {
+  while (!all.empty()) {
+    lane_task& t = all.pop_front();
+    if (t.what == lane_task::kind::async_submission) {
+      static_cast<lane_op&>(t).abort(ec);
+      departing_.end();
+    } else {
+      static_cast<lane_function&>(t).destroy();
+    }
+  }
+}
+
+/// Destroys what stands in the lane, because nobody will run it.
+BULKHEAD_DECL void lane_core::discard_all() noexcept {
+  tasks all;
+  std::shared_ptr<lane_core> idle;
+  {
+    std::lock_guard lock(set_->mutex_);
+    take_submissions(all);
+    take_waiters(all);
+    cancelled_ += all.size();
+    all.append(queue_);
+    revise();
+    idle = let_go_if_idle();
+  }
+  for (lane_task* t = all.empty() ? nullptr : &all.front(); t; t = all.next(*t))
+    if (t->what == lane_task::kind::async_submission) {
+      static_cast<lane_op*>(t)->retire();
+      departing_.end();
+    }
+  while (!all.empty()) {
+    lane_task& t = all.pop_front();
+    if (t.what == lane_task::kind::async_submission)
+      static_cast<lane_op&>(t).discard();
+    else
+      static_cast<lane_function&>(t).destroy();
+  }
+  complete_drains_if_done();
+}
+
+BULKHEAD_DECL lane_stats lane_core::stats() const noexcept {
+  std::lock_guard lock(set_->mutex_);
+  return {running_,   running_submissions_, queued_, waiters_.size(),
+          submitted_, completed_,           failed_, rejected_,
+          cancelled_, continuations_};
+}
+
+BULKHEAD_DECL bool lane_core::is_idle() const noexcept {
+  std::lock_guard lock(set_->mutex_);
+  return is_idle_locked();
+}
+
+} // namespace bulkhead::detail
+
+#endif
