@@ -11,9 +11,11 @@
 #include "measure.hpp"
 #include "moodycamel_pool.hpp"
 
+#include <bulkhead/lanes.hpp>
 #include <bulkhead/pool.hpp>
 
 #include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 
 #include <algorithm>
@@ -134,6 +136,45 @@ struct asio_pool {
 struct asio_pool_1 : asio_pool {
   static constexpr std::string_view name = "asio_1";
   explicit asio_pool_1(std::size_t) : asio_pool(1) {}
+};
+
+/// One handler at a time, on the threads of a pool: Asio's strand, and ours.
+template <class Pool>
+struct strand_on : Pool {
+  static constexpr std::string_view name =
+      std::string_view(Pool::name) == "asio" ? "strand" : "strand_on_bulkhead";
+
+  explicit strand_on(std::size_t threads) : Pool(threads) {}
+
+  template <class F>
+  void run(F f) {
+    asio::post(strand, std::move(f));
+  }
+  template <class F>
+  void run_inside(F f) {
+    run(std::move(f));
+  }
+
+  asio::strand<decltype(std::declval<Pool&>().get_executor())> strand{this->get_executor()};
+};
+
+template <class Pool>
+struct lane_on : Pool {
+  static constexpr std::string_view name =
+      std::string_view(Pool::name) == "asio" ? "lane_on_asio" : "lane";
+
+  explicit lane_on(std::size_t threads) : Pool(threads) {}
+
+  template <class F>
+  void run(F f) {
+    asio::post(lane, std::move(f));
+  }
+  template <class F>
+  void run_inside(F f) {
+    run(std::move(f));
+  }
+
+  bulkhead::lane::executor_type lane = bulkhead::limit_concurrency(this->get_executor(), 1);
 };
 
 /// As many workers as the others have, beside the thread that queues.

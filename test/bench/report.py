@@ -272,7 +272,8 @@ workers, so that in W4 the caller mostly runs the task itself; `tbb_enqueue` is
 `moodycamel::BlockingConcurrentQueue` and `std::function`. `std_async` starts a thread per task and
 gets fewer tasks; it has no workers, on which tasks could start others or do I/O, so it is not in W3,
 W8 and what follows. `channel` is Asio's experimental `concurrent_channel`, as a semaphore or as a
-counter of children; `parallel_group` its `make_parallel_group`. `_on_asio` and `_on_bulkhead` say
+counter of children; `parallel_group` its `make_parallel_group`. `lane` is `limit_concurrency` with 1,
+`strand` `asio::strand`. `_on_asio` and `_on_bulkhead` say
 on whose threads something else runs.
 
 == Workloads

@@ -39,6 +39,7 @@ GROUPS = ("bulkhead", "bulkhead_on_asio", "parallel_group", "parallel_group_1", 
 GROUPS_A = GROUPS[:1] + ("bulkhead_functions",) + GROUPS[1:]
 GROUPS_B = tuple(c for c in GROUPS_A if "parallel" not in c)
 IO = ("bulkhead", "asio", "asio_1")
+STRANDS = ("lane", "strand_on_bulkhead", "lane_on_asio", "strand")
 
 WORKLOADS = (
     Workload("W1p", "One thread outside the pool queues a million tasks that do nothing but count, "
@@ -79,6 +80,10 @@ WORKLOADS = (
              args={"load": 0.5}, quick={"load": 0.5, "tasks": 8_000}),
     Workload("W8 80 %", "The same at 80 %.", W8, program="W8", metric="p50_ns",
              args={"load": 0.8}, quick={"load": 0.8, "tasks": 8_000}),
+    Workload("W9o", "One thread posts a million tasks that do nothing but count to a lane of "
+             "concurrency 1, or to Asio's strand.", STRANDS, asio=("strand",), quick=FEWER),
+    Workload("W9i", "W3p through a lane of concurrency 1, or Asio's strand.", STRANDS,
+             asio=("strand",), quick=FEWER),
     Workload("echo", "64 bytes over loopback TCP and back; client and server are coroutines on the "
              "pool.", IO, unit="round trip", quick={"tasks": 5_000}),
     Workload("timer", "A coroutine waits for a timer of 1 us.", IO, unit="expiry",
@@ -127,6 +132,10 @@ TARGETS = (
     Target("W7a", ("parallel_group",), 5, 12, ours="bulkhead"),
     Target("W7a", ("channel",), 3, 8, ours="bulkhead"),
     Target("W7b", ("channel",), 1.6, 3, ours="bulkhead"),
+    Target("W9o", ("strand",), 1, 1, ours="lane_on_asio"),
+    Target("W9o", ("strand_on_bulkhead",), 1, 1, ours="lane"),
+    Target("W9i", ("strand",), 1, 1, ours="lane_on_asio"),
+    Target("W9i", ("strand_on_bulkhead",), 1, 1, ours="lane"),
     Target("echo", ("asio",), 1, 2.5, ours="bulkhead"),
     Target("timer", ("asio",), 1, 1, ours="bulkhead"),
     Target("W8 50 %", ("asio",), 1, 1.25),

@@ -64,6 +64,7 @@ BULKHEAD_DECL lane::executor_type limit_concurrency(const asio::any_io_executor&
   all.concurrency = n;
   lane_options one;
   one.queue_limit = unbounded;
+  one.concurrency = n;
   return lane::executor_type(detail::lane_core::open(detail::make_lanes(ex, std::move(all)),
                                                      detail::checked(std::move(one))));
 }

@@ -109,9 +109,10 @@ BULKHEAD_DECL void lanes_core::runner_lost() noexcept {
 BULKHEAD_DECL void lanes_core::work() noexcept {
   lane_core* lane = nullptr;
   result last = result::none;
-  for (std::size_t turns = settings_.batch;; --turns) {
+  for (std::size_t turns = settings_.batch;;) {
     lane_task* task = nullptr;
     bool goes_on = false;
+    intrusive_list<lane_task> more;
     std::shared_ptr<lane_core> ended; // a lane to look after, once the lock is released
     {
       std::lock_guard lock(mutex_);
@@ -124,18 +125,23 @@ BULKHEAD_DECL void lanes_core::work() noexcept {
       if (active_ <= concurrency_ && turns != 0) {
         lane = order_.pop();
         if (lane) task = &lane->start_next();
+        note_waiting();
+        if (lane && task->what == lane_task::kind::continuation) lane->claim(more, turns - 1);
       } else {
         goes_on = active_ <= concurrency_ && !order_.empty();
       }
       if (!task && !goes_on) --active_;
     }
     if (ended) ended->complete_drains_if_done();
-    if (task) {
-      last = run(*lane, *task);
-      continue;
+    if (!task) {
+      if (goes_on) post_runner_or_lose();
+      return;
     }
-    if (goes_on) post_runner_or_lose();
-    return;
+    last = run(*lane, *task);
+    --turns;
+    for (; !more.empty() && !others_wait_.load(std::memory_order_relaxed); --turns)
+      run(*lane, more.pop_front());
+    if (!more.empty()) lane->give_back(more);
   }
 }
 
@@ -174,6 +180,13 @@ BULKHEAD_DECL lanes_core::result lanes_core::run_async(lane_core& lane, lane_op&
     lane.departing_.end();
   }
   return ok ? result::completed : result::failed;
+}
+
+/// Under the mutex, when `order_` has changed.
+BULKHEAD_DECL void lanes_core::note_waiting() noexcept {
+  const bool wait = !order_.empty();
+  if (others_wait_.load(std::memory_order_relaxed) != wait)
+    others_wait_.store(wait, std::memory_order_relaxed);
 }
 
 BULKHEAD_DECL void lanes_core::report_exception(std::exception_ptr error) noexcept {
@@ -291,6 +304,7 @@ BULKHEAD_DECL void lane_core::revise() noexcept {
     set_->order_.add(*this);
   else
     set_->order_.remove(*this);
+  set_->note_waiting();
 }
 
 BULKHEAD_DECL void lane_core::queue(lane_task& t) noexcept {
@@ -328,6 +342,27 @@ BULKHEAD_DECL lane_task& lane_core::start_next() noexcept {
     static_cast<lane_op&>(t).now = lane_op::state::running;
   leave_queue(t);
   return t;
+}
+
+/// Takes up to `most` continuations of a lane that runs one at a time, with one that has just been
+/// started, into `claimed`: they come next, unless another lane wants its turn.
+BULKHEAD_DECL void lane_core::claim(tasks& claimed, std::size_t most) noexcept {
+  if (concurrency_ != 1 || !set_->order_.empty()) return;
+  for (; most != 0 && !queue_.empty(); --most) {
+    lane_task& t = queue_.front();
+    if (t.what != lane_task::kind::continuation) return;
+    queue_.erase(t);
+    claimed.push_back(t);
+    ++continuations_;
+  }
+}
+
+/// Not under the mutex.
+BULKHEAD_DECL void lane_core::give_back(tasks& claimed) noexcept {
+  std::lock_guard lock(set_->mutex_);
+  continuations_ -= claimed.size();
+  claimed.append(queue_);
+  queue_ = std::move(claimed);
 }
 
 BULKHEAD_DECL void lane_core::count_end(lanes_core::result r) noexcept {

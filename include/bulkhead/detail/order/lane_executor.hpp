@@ -26,6 +26,26 @@
 
 namespace bulkhead::detail {
 
+/// The properties of a lane_executor that are values.
+struct lane_property_bits {
+  using blocking_t = boost::asio::execution::blocking_t;
+  using relationship_t = boost::asio::execution::relationship_t;
+  using outstanding_work_t = boost::asio::execution::outstanding_work_t;
+
+  bool never = false; // blocking
+  bool continuation = false;
+  bool tracked = false;
+
+  void set(blocking_t::possibly_t) noexcept { never = false; }
+  void set(blocking_t::never_t) noexcept { never = true; }
+  void set(relationship_t::fork_t) noexcept { continuation = false; }
+  void set(relationship_t::continuation_t) noexcept { continuation = true; }
+  void set(outstanding_work_t::untracked_t) noexcept { tracked = false; }
+  void set(outstanding_work_t::tracked_t) noexcept { tracked = true; }
+
+  bool operator==(const lane_property_bits&) const = default;
+};
+
 /// The executor of a lane. It carries continuations, which stand in the lane's queue, in the order in
 /// which they come, and are never refused.
 ///
@@ -46,11 +66,18 @@ class lane_executor {
   template <class A>
   using allocator_t = boost::asio::execution::allocator_t<A>;
 
+  template <class Property>
+  static constexpr bool is_settable = requires(lane_property_bits b, Property p) {
+    b.set(p);
+  };
+
 public:
   explicit lane_executor(std::shared_ptr<lane_core> lane) noexcept : lane_(std::move(lane)) {}
 
   lane_executor(const lane_executor& other) noexcept
-      : lane_executor(other.lane_, other.bits_, other.allocator_) {}
+      : lane_(other.lane_), bits_(other.bits_), allocator_(other.allocator_) {
+    if (bits_.tracked) lane_->work_started();
+  }
 
   lane_executor(lane_executor&& other) noexcept
       : lane_(std::move(other.lane_)), bits_(other.bits_), allocator_(other.allocator_) {
@@ -81,23 +108,33 @@ public:
     }
   }
 
-  lane_executor require(blocking_t::possibly_t) const { return with(&bits::never, false); }
-  lane_executor require(blocking_t::never_t) const { return with(&bits::never, true); }
-  lane_executor require(relationship_t::fork_t) const { return with(&bits::continuation, false); }
-  lane_executor require(relationship_t::continuation_t) const {
-    return with(&bits::continuation, true);
+  // Asio requires one property after another, each of what the last one gave; those need not copy.
+
+  template <class Property, class = std::enable_if_t<is_settable<Property>>>
+  lane_executor require(Property p) const& {
+    return lane_executor(*this).require(p);
   }
-  lane_executor require(outstanding_work_t::untracked_t) const {
-    return with(&bits::tracked, false);
+  template <class Property, class = std::enable_if_t<is_settable<Property>>>
+  lane_executor require(Property p) && {
+    const bool was_tracked = bits_.tracked;
+    bits_.set(p);
+    if (bits_.tracked && !was_tracked) lane_->work_started();
+    if (!bits_.tracked && was_tracked) lane_->work_finished();
+    return std::move(*this);
   }
-  lane_executor require(outstanding_work_t::tracked_t) const { return with(&bits::tracked, true); }
   template <class A>
-  lane_executor<A> require(allocator_t<A> a) const {
-    return lane_executor<A>(lane_, {bits_.never, bits_.continuation, bits_.tracked}, a.value());
+  lane_executor<A> require(allocator_t<A> a) const& {
+    return lane_executor(*this).require(a);
   }
-  lane_executor<std::allocator<void>> require(allocator_t<void>) const {
-    return lane_executor<std::allocator<void>>(
-        lane_, {bits_.never, bits_.continuation, bits_.tracked}, {});
+  template <class A>
+  lane_executor<A> require(allocator_t<A> a) && {
+    return {std::move(lane_), std::exchange(bits_, {}), a.value()};
+  }
+  lane_executor<std::allocator<void>> require(allocator_t<void>) const& {
+    return lane_executor(*this).require(allocator_t<void>());
+  }
+  lane_executor<std::allocator<void>> require(allocator_t<void>) && {
+    return {std::move(lane_), std::exchange(bits_, {}), {}};
   }
 
   blocking_t query(blocking_t) const noexcept {
@@ -130,27 +167,13 @@ private:
   template <class>
   friend class lane_executor;
 
-  struct bits {
-    bool never = false;
-    bool continuation = false;
-    bool tracked = false;
-
-    bool operator==(const bits&) const = default;
-  };
-
-  lane_executor(std::shared_ptr<lane_core> lane, bits b, const Allocator& a) noexcept
-      : lane_(std::move(lane)), bits_(b), allocator_(a) {
-    if (bits_.tracked) lane_->work_started();
-  }
-
-  lane_executor with(bool bits::*member, bool value) const noexcept {
-    bits b = bits_;
-    b.*member = value;
-    return lane_executor(lane_, b, allocator_);
-  }
+  /// Takes over what `b` says is tracked.
+  lane_executor(std::shared_ptr<lane_core>&& lane, lane_property_bits b,
+                const Allocator& a) noexcept
+      : lane_(std::move(lane)), bits_(b), allocator_(a) {}
 
   std::shared_ptr<lane_core> lane_;
-  bits bits_;
+  lane_property_bits bits_;
   [[no_unique_address]] Allocator allocator_;
 };
 

@@ -84,7 +84,9 @@ protected:
 /// A *runner* is a function on its way to, or on, the inner executor; there are at most as many as
 /// tasks may be in flight. One is sent off whenever a task may begin and there are fewer. It runs tasks
 /// one after the other, each that of the lane whose turn it is then, until there is none; after `batch`
-/// of them it posts itself again, so that others on the inner executor have their turn.
+/// of them it posts itself again, so that others on the inner executor have their turn. From a lane that
+/// runs one at a time it takes several continuations in one pass of the lock, as a strand does, while
+/// no other lane waits.
 ///
 /// A lane *waits* in `order_` while it has tasks and fewer in flight than it may. Every path that
 /// changes one of the two sees to that in revise(): what comes, what ends, what is cancelled, and new
@@ -140,6 +142,7 @@ private:
   void post_runner_or_lose() noexcept;
   void post_runners() noexcept;
   void runner_lost() noexcept;
+  void note_waiting() noexcept;
   void work() noexcept;
   result run(lane_core& lane, lane_task& task) noexcept;
   result run_async(lane_core& lane, lane_op& op) noexcept;
@@ -159,6 +162,7 @@ private:
   std::size_t concurrency_;
   std::size_t active_ = 0; // runners
   fair_queue<lane_core> order_;
+  std::atomic<bool> others_wait_{false}; // not empty
   intrusive_list<lane_core> lanes_;
   std::atomic<int> posting_{0}; // runners that are being given to the executor
   shutdown_subscription subscription_;
@@ -282,6 +286,7 @@ private:
   void leave_queue(lane_task& t) noexcept;
   void admit_waiters() noexcept;
   lane_task& start_next() noexcept;
+  void claim(tasks& claimed, std::size_t most) noexcept;
   void count_end(lanes_core::result r) noexcept;
   bool is_idle_locked() const noexcept;
   bool is_drained() const noexcept;
@@ -289,6 +294,7 @@ private:
   void take_waiters(ops& taken) noexcept;
   void take_submissions(tasks& taken) noexcept;
 
+  void give_back(tasks& claimed) noexcept;
   lane_op* take(wait_key key, std::stop_source& running) noexcept;
   void abort_all(ops all, error_code ec) noexcept;
   void discard_all() noexcept;
