@@ -9,13 +9,18 @@
  * The watch: what is put off because a wake-up costs so much is not forgotten.
  *
  * Models        scheduler::published_inside() below the limit of a batch, ask_for_watch(),
- *               interrupt_reactor(), ends_watch(), the reactor in poll() and sleep_at_reactor(), and
- *               all that workers.pml names. Function 0 runs already and posts FROM_INSIDE others;
- *               EVENTS handlers come from the reactor.
+ *               interrupt_reactor(), ends_watch(), the reactor in poll() and sleep_at_reactor(), what
+ *               is left alone, and all that workers.pml names. Function 0 runs already and posts
+ *               FROM_INSIDE others; EVENTS handlers come from the reactor. With OWNERS=2, functions 0
+ *               and 1 run already, and each posts half of them.
  * Left out      see workers.pml; how long a period is; that a watch ends after eight periods and not
- *               after two
+ *               after two; that two functions are few, and not just one
  * Checked       every execution ends with all functions and handlers running at once: none is left
- *               to a worker that is busy while another one sleeps
+ *               to a worker that is busy while another one sleeps. Where it says fairly: it does end,
+ *               so nobody leaves alone for ever what its owner never gets back to
+ * Does not hold fairly: -DWORKERS=3 -DAWAKE=2. Two workers that are free may call each other again and
+ *               again: who ends a search, because it polls, calls the other one, which watches, for
+ *               what both leave alone. No nap ends then
  *
  * test/model/run reads what follows: what holds, and the seeded bugs, each of which must be found.
  *
@@ -24,6 +29,13 @@
  *   holds -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 :
  *   holds -DEVENTS=2 -DWORKERS=3 -DAWAKE=0 -DFROM_INSIDE=0 :
  *   holds -DFROM_INSIDE=2 -DANSWERS -DWORKERS=3 -DAWAKE=1 :
+ *   holds -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=1 :
+ *   holds -DFROM_OUTSIDE=2 -DWORKERS=3 -DAWAKE=1 :
+ *   holds -DOWNERS=2 -DFROM_OUTSIDE=2 -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=2 -DSHORT :
+ *   holds fairly :
+ *   holds -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 fairly :
+ *   holds -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=1 fairly :
+ *   holds -DOWNERS=2 -DFROM_OUTSIDE=2 -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=2 -DSHORT -DCOARSE fairly :
  *   bug 107 -DEVENTS=1 -DFROM_INSIDE=0 : a call is taken back, and nobody looks
  *   bug 109 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls while it counts as searching
  *   bug 201 : the watcher does not look
@@ -35,6 +47,16 @@
  *   bug 206 -DEVENTS=2 -DWORKERS=3 -DAWAKE=0 -DFROM_INSIDE=0 :
  *       a watcher that is called has no successor, though nobody sits at the reactor
  *   bug 207 : who posts asks for a watch and then publishes
+ *   bug 208 : who leaves something alone lies down and does not see to a watch
+ *   bug 209 fairly : naps are not counted, so the watcher leaves the same thing alone again
+ *   bug 210 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 :
+ *       the look after the end of a watch leaves something alone, and nobody watches
+ *   bug 211 -DOWNERS=2 -DFROM_OUTSIDE=2 -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=2 -DSHORT -DCOARSE fairly :
+ *       who searches remembers one thing that was left alone, and not one for each owner
+ *   bug 212 -DFROM_OUTSIDE=2 -DWORKERS=3 -DAWAKE=1 :
+ *       who looks after the end of a search leaves something alone as well, and nobody watches
+ *   bug 213 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 fairly :
+ *       who leaves something alone does not say so, and a watch ends again and again without a nap
  */
 
 #define WATCH
@@ -69,10 +91,18 @@ init {
 #endif
   atomic {
 #if FROM_INSIDE
-    cells[0] = FULL; /* worker 0 runs function 0 already */
-    shard_next = 1;
-    shard_used = 1;
-    claimed_end[0] = 1;
+    do
+    :: i < OWNERS -> /* worker i runs function i already */
+       cells[i] = FULL;
+       claimed_begin[i] = i;
+       claimed_end[i] = i + 1;
+       local_next[i] = local_begin(i);
+       i++
+    :: else -> break
+    od;
+    i = 0;
+    shard_next = OWNERS;
+    shard_used = OWNERS;
 #endif
     fall_asleep(i);
     do

@@ -8,15 +8,16 @@
 /*
  * The workers of park.pml and watch.pml, with their parking and their reactor: work_loop(), idle(),
  * search(), sleep(), get_up(), any_work() of impl/scheduler_workers.ipp and the class parking, line
- * by line.
+ * by line; and if somebody may watch, leaves_alone() and see_to_watch().
  *
  * What is left out: signals (exit, paused, surplus), lifo, the robbery by a busy worker, the order
  * in which places are looked at, the number of turns. Where the code goes by a counter (whether a
  * busy worker polls, how long a search takes), the model does either.
  *
  * Functions are cells of one array: 0 .. FROM_OUTSIDE-1 is the shard's queue, the rest is the local
- * queue of whoever runs function 0. run_queue is modelled in queue.pml; here, a claim and a
- * look are one step each.
+ * queues of those who run functions 0 .. OWNERS-1, of each as much as of the others. They do not get
+ * back to them. run_queue is modelled in queue.pml; here, a claim and a look are one step each. One
+ * function is few, and naps are counted up to NAPS.
  *
  * EVERY FUNCTION AND EVERY HANDLER RUNS UNTIL ALL OF THEM HAVE BEEN STARTED, and there are no more
  * of them than workers. So the model comes to a wrong end, with a worker asleep for ever and others
@@ -25,8 +26,10 @@
  *
  * Sequential consistency. parking::state_, parking::watched_, cell::publish(), cell::load_ordered()
  * and the last store of claim::set() are seq_cst; the rest of a sleeper, the list and reactor_ are
- * guarded by the parking's mutex. Three accesses are weaker. deferred_ and polls_ only say how long
- * a watcher watches. reactor_taken_ is relaxed, but changes under the parking's mutex: a worker that
+ * guarded by the parking's mutex. Some accesses are weaker. deferred_ and polls_ only say how long
+ * a watcher watches. first_of_few() may miss a function, but then has_work() is asked; who reads naps_
+ * or what was left alone too early takes a function sooner, or sees to it that somebody naps once
+ * more. reactor_taken_ is relaxed, but changes under the parking's mutex: a worker that
  * gets up sees who sleeps there, and who sits down there later looks for work himself.
  * cell::publish_under_lock() and the unlocking that follows it are release stores, which may become
  * visible after the producer has read the word: here, the producer may read it before both.
@@ -34,15 +37,21 @@
 
 /*
  * COARSE joins steps, for larger configurations; AWAKE says how many workers do not sleep when the
- * model begins; ANSWERS makes function 0 wait for what it has posted before it posts more.
+ * model begins; ANSWERS makes function 0 wait for what it has posted before it posts more; SHORT lets
+ * the functions end at once that were posted inside.
  */
 
-/* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS; BUG for a seeded bug. */
+/* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS, and OWNERS if it is not 1;
+   BUG for a seeded bug. */
 #ifndef BUG
 #define BUG 0
 #endif
 
+#ifndef OWNERS
+#define OWNERS 1
+#endif
 #define FUNCTIONS (FROM_OUTSIDE + FROM_INSIDE)
+#define FROM_EACH (FROM_INSIDE / OWNERS)
 #ifdef ELASTIC
 #define ALL FUNCTIONS /* a pool does not grow for I/O */
 #else
@@ -52,6 +61,7 @@
 #define AT_REACTOR 16 /* added to whom to wake */
 #define BATCH 2
 #define QUIET 2 /* watch_period::is_over(): times without reliance */
+#define NAPS 4
 
 /* --- functions --- */
 
@@ -61,12 +71,14 @@
 
 byte cells[FUNCTIONS]; /* cell::state_ */
 byte started = 0;      /* functions and handlers */
-byte posted = 0;       /* of FROM_INSIDE */
-byte runs_first = NOBODY;
 
 bool shard_mutex = false;
 byte shard_used = 0, shard_next = 0; /* tail and head of the shard's queue */
-byte local_next = FROM_OUTSIDE, local_used = FROM_OUTSIDE; /* of runs_first */
+#if FROM_INSIDE
+#define local_begin(o) (FROM_OUTSIDE + (o) * FROM_EACH)
+#define local_end(o) (FROM_OUTSIDE + (o) * FROM_EACH + FROM_EACH)
+byte local_next[OWNERS], posted[OWNERS]; /* head of the local queue, and how many it has ever held */
+#endif
 
 byte claimed_begin[WORKERS], claimed_end[WORKERS]; /* worker::claimed */
 
@@ -82,6 +94,9 @@ bool listed[WORKERS], called[WORKERS], at_reactor[WORKERS], waits[WORKERS];
 byte reactor_ = NOBODY;
 #ifdef WATCH
 bool watches[WORKERS], watched = false, deferred = false, polled[WORKERS];
+#if FROM_INSIDE
+byte naps = 0, left_alone[WORKERS], left_alone_at[WORKERS]; /* of the owner */
+#endif
 #endif
 #ifdef ELASTIC
 bool born[WORKERS], can_grow = true, thread_mutex = false;
@@ -181,26 +196,84 @@ inline skip_taken(b, e, now) {
   od
 }
 
+#ifdef COARSE
+#define STEP atomic
+#else
+#define STEP
+#endif
+
+#if FROM_INSIDE
+#if BUG == 211 /* who searches remembers one thing, and not one for each owner */
+#define kept(o) w
+#else
+#define kept(o) o
+#endif
+
+/* leaves_alone() of the owner o */
+inline leaves_alone(o, yes, first, now) {
+  atomic {
+    skip_empty(local_next[o], local_end(o));
+    if /* first_of_few(1) */
+    :: is_full(local_next[o], local_end(o)) && !is_full(local_next[o] + 1, local_end(o)) ->
+       first = local_next[o];
+       now = naps
+    :: else
+    fi
+  }
+  if
+  :: first == 0
+  :: else ->
+     if
+     :: left_alone[kept(o)] == first -> yes = (left_alone_at[kept(o)] == now)
+     :: else -> left_alone_at[kept(o)] = now; left_alone[kept(o)] = first; yes = true
+     fi;
+     d_step { first = 0; now = 0 }
+  fi
+}
+
+/* What any_work() sees in the local queues. `sleeps`: other than it leaves alone. */
+inline any_local(sleeps, r) {
+  o = 0;
+  do
+  :: !r && o < OWNERS ->
+     if
+     :: sleeps -> leaves_alone(o, yes, first, now)
+     :: else
+     fi;
+     if
+     :: yes -> yes = false; relies = true
+     :: else ->
+        atomic { skip_empty(local_next[o], local_end(o)); r = is_full(local_next[o], local_end(o)) }
+     fi;
+     o++
+  :: else -> break
+  od;
+  o = 0
+}
+#endif
+
 /* any_work(): r says whether there is a function that nobody has taken, `me` (or NOBODY) going to
-   take the first of its own claim. A claim is read before its cells are. */
+   take the first of its own claim; or, if the worker is about to sleep, other than it leaves alone.
+   A claim is read before its cells are. */
 #ifdef COARSE
 #define sees(v, me) (is_claimed(v, 0) && v != me || is_claimed(v, 1))
 
-inline any_work(me, r, v, b, e) {
+inline any_work(me, sleeps, r, v, b, e) {
   atomic {
 #if BUG != 105
     !shard_mutex ->
 #endif
     skip_empty(shard_next, FROM_OUTSIDE);
+    r = is_full(shard_next, FROM_OUTSIDE);
 #if FROM_INSIDE
-    skip_empty(local_next, FUNCTIONS);
+    any_local(sleeps, r);
 #endif
-    r = is_full(shard_next, FROM_OUTSIDE) || FROM_INSIDE && is_full(local_next, FUNCTIONS) ||
-        sees(0, me) || sees(1, me) || WORKERS > 2 && sees(WORKERS - 1, me)
+    r = r || sees(0, me) || sees(1, me) || WORKERS > 2 && sees(WORKERS - 1, me) ||
+        WORKERS > 3 && sees(WORKERS - 2, me)
   }
 }
 #else
-inline any_work(me, r, v, b, e) {
+inline any_work(me, sleeps, r, v, b, e) {
   atomic {
 #if BUG == 105 /* does not wait for who has the lock: spin_lock::synchronize() */
     true ->
@@ -211,10 +284,7 @@ inline any_work(me, r, v, b, e) {
     r = is_full(shard_next, FROM_OUTSIDE)
   }
 #if FROM_INSIDE
-  if
-  :: !r -> atomic { skip_empty(local_next, FUNCTIONS); r = is_full(local_next, FUNCTIONS) }
-  :: else
-  fi;
+  any_local(sleeps, r);
 #endif
   v = 0;
   do
@@ -238,6 +308,37 @@ inline any_work(me, r, v, b, e) {
   v = 0
 }
 #endif
+
+/* may_sleep(): r says no. It `relies` on a watch if it leaves something alone. */
+inline may_sleep(sees_to_watch, r, v, b, e) {
+  STEP {
+#if FROM_INSIDE
+    relies = false;
+#endif
+    any_work(NOBODY, true, r, v, b, e);
+#if FROM_INSIDE
+    if
+    :: relies && !r && sees_to_watch -> /* see_to_watch() */
+       relies = false;
+#if BUG != 213 /* the watch is not said to be relied on */
+       deferred = true;
+#endif
+       if
+       :: watched
+       :: else ->
+          atomic {
+            !parking_mutex ->
+            if
+            :: !watched && listed[w] -> watches[w] = true; watched = true
+            :: else
+            fi
+          }
+       fi
+    :: else -> relies = false
+    fi
+#endif
+  }
+}
 
 /* call_somebody(): s is whom, or NOBODY */
 inline call_somebody(s, i) {
@@ -344,19 +445,13 @@ inline get_hands(s, i) {
 }
 #endif
 
-#ifdef COARSE
-#define STEP atomic
-#else
-#define STEP
-#endif
-
 /* if (wants_hands() && any_work(me)) get_hands() */
 inline look_and_call(me, r, v, b, e, s, i) {
   STEP {
     s = NOBODY;
     if
     :: wants_hands ->
-       any_work(me, r, v, b, e);
+       any_work(me, (BUG == 212), r, v, b, e); /* 212: and leaves something alone there, too */
        if
        :: r -> r = false; get_hands(s, i)
        :: else
@@ -453,6 +548,10 @@ proctype worker(byte w) {
   bool is_searching = false, in_reactor = false, r = false, in_search = false, in_poll = false;
   byte v = 0, b = 0, e = 0, s = 0, i = 0, n = 0, who = 0;
   mtype what = 0;
+#if FROM_INSIDE
+  bool alone[OWNERS], yes = false, relies = false;
+  byte o = 0, first = 0, now = 0;
+#endif
 #ifdef WATCH
   bool timed = false, woken = false;
   byte quiet = 0;
@@ -461,7 +560,10 @@ proctype worker(byte w) {
   bool undone = false;
 
 #if FROM_INSIDE
-  end = (w == 0 -> 1 : 0);
+  if
+  :: w < OWNERS -> begin = w; end = w + 1
+  :: else
+  fi;
 #endif
   if
   :: w >= AWAKE -> goto sleep_until_called
@@ -500,11 +602,6 @@ after_poll:
     :: has_work(shard_next, FROM_OUTSIDE) ->
        claim(shard_next, FROM_OUTSIDE, begin, end);
        goto start_range
-#if FROM_INSIDE
-    :: runs_first == w && has_work(local_next, FUNCTIONS) ->
-       claim(local_next, FUNCTIONS, begin, end);
-       goto start_range
-#endif
     :: else
     fi
   }
@@ -517,19 +614,39 @@ after_poll:
   }
 
 search:
+#if FROM_INSIDE
+  STEP {
+    do
+    :: o < OWNERS -> leaves_alone(o, yes, first, now); alone[o] = yes; yes = false; o++
+    :: else -> o = 0; break
+    od
+  }
+#endif
   atomic {
     if
     :: has_work(shard_next, FROM_OUTSIDE) -> claim(shard_next, FROM_OUTSIDE, begin, end)
 #if FROM_INSIDE
-    :: has_work(local_next, FUNCTIONS) -> claim(local_next, FUNCTIONS, begin, end)
+    :: !alone[0] && has_work(local_next[0], local_end(0)) ->
+       claim(local_next[0], local_end(0), begin, end)
+#if OWNERS > 1
+    :: !alone[1] && has_work(local_next[1], local_end(1)) ->
+       claim(local_next[1], local_end(1), begin, end)
+#endif
 #endif
     :: w != 0 && can_rob(0) -> rob(0)
     :: w != 1 && can_rob(1) -> rob(1)
 #if WORKERS > 2
     :: w != 2 && can_rob(2) -> rob(2)
 #endif
+#if WORKERS > 3
+    :: w != 3 && can_rob(3) -> rob(3)
+#endif
     :: else
     fi;
+#if FROM_INSIDE
+    alone[0] = false;
+    alone[OWNERS - 1] = false;
+#endif
     in_search = (begin != end);
     if
     :: begin != end -> goto start_range
@@ -587,25 +704,28 @@ run_range:
   }
 #if FROM_INSIDE
   if
-  :: i == 0 ->
+  :: i < OWNERS ->
+     o = i;
      i = 0;
-     runs_first = w;
      do
-     :: posted < FROM_INSIDE ->
+     :: posted[o] < FROM_EACH ->
 #ifdef ANSWERS
-        started > posted; /* it has waited for what it posted before */
+        started > posted[o]; /* it has waited for what it posted before */
 #endif
-        posted++;
-        local_used++; /* reserve() */
-#if BUG == 207    /* asks for a watch, then publishes */
+        posted[o]++; /* reserve() */
+#if BUG == 207       /* asks for a watch, then publishes */
         published_inside(s, i);
-        cells[local_used - 1] = FULL;
+        cells[local_begin(o) + posted[o] - 1] = FULL;
 #else
-        cells[local_used - 1] = FULL; /* publish() */
+        cells[local_begin(o) + posted[o] - 1] = FULL; /* publish() */
         published_inside(s, i);
 #endif
      :: else -> break
-     od
+     od;
+     o = 0
+#ifdef SHORT
+  :: i >= FROM_OUTSIDE -> i = 0; goto work_loop
+#endif
   :: else -> i = 0
   fi;
 #else
@@ -652,6 +772,7 @@ handled:
 #if BUG == 109
      goto search;
 #endif
+progress_turn: /* the code counts them */
      atomic {
        if
        :: searching == 0 -> searching++; is_searching = true; goto search
@@ -724,7 +845,7 @@ runs_handler:
 
 sleep:
 #if BUG == 102 /* looks first, then lies down */
-  any_work(NOBODY, r, v, b, e);
+  may_sleep(true, r, v, b, e);
 #endif
   atomic { /* parking::lie_down(), take_reactor_if_free() */
     !parking_mutex ->
@@ -740,7 +861,7 @@ sleep:
     fi
   }
 #if BUG != 102
-  any_work(NOBODY, r, v, b, e); /* may_sleep() */
+  may_sleep((BUG != 208), r, v, b, e); /* 208: who lies down does not see to a watch */
 #endif
   if
   :: r -> r = false; goto get_up
@@ -801,11 +922,14 @@ end_waits:
   if
   :: woken -> woken = false
   :: else ->
+#if FROM_INSIDE && BUG != 209 /* naps are not counted */
+     naps = (naps + 1) % NAPS;
+#endif
 looks:
 #if BUG == 201
      r = false; /* the watcher does not look */
 #else
-     any_work(NOBODY, r, v, b, e); /* may_sleep() */
+     may_sleep((BUG != 210), r, v, b, e); /* 210: who watched does not see to a watch */
 #endif
      if
      :: r -> r = false; goto get_up
@@ -829,10 +953,9 @@ looks:
           :: else
           fi;
           polled[w] = false;
-          quiet++;
+          quiet = (quiet < QUIET -> quiet + 1 : QUIET);
           if
           :: quiet >= QUIET && reactor_ != NOBODY ->
-             quiet = 0;
              watches[w] = false;
              watched = false;
              parking_mutex = false;
