@@ -218,7 +218,7 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
     thread_lock.unlock();
     report_missing_worker();
   }
-  if (wants_hands() && any_work(nullptr)) get_hands(); // an elastic pool may grow again
+  share_work(nullptr); // an elastic pool may grow again
 }
 
 BULKHEAD_DECL bool scheduler::lacks_workers() noexcept {
@@ -230,7 +230,7 @@ BULKHEAD_DECL bool scheduler::lacks_workers() noexcept {
 /// In an exception handler: a worker could not be created, and the pool goes on with those it has.
 BULKHEAD_DECL void scheduler::report_missing_worker() noexcept {
   report_exception(std::current_exception());
-  if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+  if (parking_.wants_call() && any_work()) call_somebody();
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished(); // for it was counted a while
 }
 
@@ -242,7 +242,7 @@ BULKHEAD_DECL void scheduler::resume() noexcept {
     signals_.fetch_and(~paused);
     resumed_.notify_all();
   }
-  if (wants_hands() && any_work(nullptr)) get_hands();
+  share_work(nullptr);
 }
 
 BULKHEAD_DECL void scheduler::attach() {
@@ -407,7 +407,7 @@ BULKHEAD_DECL void scheduler::let_go_if_finished_locked() noexcept {
     return;
   std::lock_guard lock(parking_.mutex());
   if (signals_.load(std::memory_order_relaxed) & exit) return;
-  if (parking_.sleeping() != live_ || queued() != 0 || any_work(nullptr)) return;
+  if (parking_.sleeping() != live_ || queued() != 0 || any_work()) return;
   signals_.fetch_or(exit);
   wake_all();
 }

@@ -41,7 +41,7 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   if (options_.on_worker_start && std::exchange(w.searching, false)) {
     // That may take long. Who was to be called meanwhile is; who was to be created is this one.
     parking_.end_search();
-    if (parking_.wants_call() && any_work(nullptr)) call_somebody();
+    if (parking_.wants_call() && any_work()) call_somebody();
   }
   call_hook(options_.on_worker_start, w.index);
   const bool counted = host_work_loop(w);
@@ -120,7 +120,7 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
   // Others find what it leaves in its queue.
-  if (wants_hands() && any_work(nullptr)) get_hands();
+  share_work(nullptr);
   return true;
 }
 
@@ -193,13 +193,13 @@ BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool l
   // Others may help with the rest; but what a worker has posted itself is most likely small.
   if (!wants_hands()) return;
   if (local && r.end - r.begin < batch && ask_for_watch()) return;
-  if (any_work(&w)) get_hands();
+  share_work(&w);
 }
 
 /// The newest function of its own queue, where others may still find it, so it needs no claim.
 BULKHEAD_DECL void scheduler::start_newest(worker& w, const cell_range& r) noexcept {
   set_range(w, r);
-  if (wants_hands() && !ask_for_watch() && any_work(&w)) get_hands();
+  if (wants_hands() && !ask_for_watch()) share_work(&w);
 }
 
 BULKHEAD_DECL void scheduler::set_range(worker& w, const cell_range& r) noexcept {
@@ -338,7 +338,7 @@ BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
 BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
   if (!std::exchange(w.searching, false)) return;
   parking_.end_search();
-  if (wants_hands() && any_work(&w)) get_hands();
+  share_work(&w);
 }
 
 /// Sleeps until there is work. False as in idle().
@@ -385,9 +385,10 @@ BULKHEAD_DECL bool scheduler::leaves_alone(worker& owner) noexcept {
 /// What it leaves alone does not keep it awake, but then somebody watches.
 BULKHEAD_DECL bool scheduler::may_sleep(worker& w) noexcept {
   if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
-  w.relies_on_watch = false;
-  if (signals(w) != 0 || any_work(nullptr, &w)) return false;
-  if (w.relies_on_watch) see_to_watch(w);
+  bool left_some = false;
+  const auto leaves = [&](worker& v) { return &v != &w && leaves_alone(v) && (left_some = true); };
+  if (signals(w) != 0 || any_work(nullptr, leaves)) return false;
+  if (left_some) see_to_watch(w);
   return true;
 }
 
@@ -498,7 +499,7 @@ BULKHEAD_DECL bool scheduler::get_up(worker& w) noexcept {
 /// to others.
 BULKHEAD_DECL void scheduler::leave_reactor(worker& w) noexcept {
   w.in_reactor = false;
-  if (get_up(w) && wants_hands() && any_work(nullptr)) get_hands();
+  if (get_up(w)) share_work(nullptr);
 }
 
 /// What follows may be left undone for a while, so somebody who sleeps shall look after it. False if
@@ -522,23 +523,34 @@ BULKHEAD_DECL bool scheduler::ask_for_watch() noexcept {
   return true;
 }
 
-/// Whether a function can be found anywhere that nobody has taken; `self` is going to take the first
-/// of its own claim. Or, if `sleeper` is about to sleep, other than it leaves alone.
-BULKHEAD_DECL bool scheduler::any_work(const worker* self, worker* sleeper) noexcept {
+/// Whether a function can be found anywhere that nobody has taken, and that `leaves(owner)` does not
+/// leave to the worker in whose queue it stands; `self` is going to take the first of its own claim.
+template <class Leaves>
+bool scheduler::any_work(const worker* self, Leaves leaves) noexcept {
   for (auto& s : shards_) {
     s->mutex.synchronize(); // see cell::publish_under_lock()
     if (s->queue.has_work()) return true;
   }
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
-    if (sleeper && v != sleeper && leaves_alone(*v))
-      sleeper->relies_on_watch = true;
-    else if (v->local.has_work())
-      return true;
+    if (!leaves(*v) && v->local.has_work()) return true;
     const cell_range r = v->claimed.get();
     for (unsigned i = r.begin + (v == self); i < r.end; ++i)
       if (r.where->cells[i].load_ordered() == r.full) return true;
   }
   return false;
+}
+
+BULKHEAD_DECL bool scheduler::any_work() noexcept {
+  return any_work(nullptr, [](const worker&) { return false; });
+}
+
+/// Has somebody come for what nobody has taken; or watch, if it is so little that he would leave it
+/// alone.
+BULKHEAD_DECL void scheduler::share_work(const worker* self) noexcept {
+  if (!wants_hands()) return;
+  bool left_some = false;
+  const auto leaves = [&](worker& v) { return leaves_alone(v) && (left_some = true); };
+  if (any_work(self, leaves) || (left_some && !ask_for_watch())) get_hands();
 }
 
 /// Runs what is ready in the io_context. Says how much that was.
@@ -589,7 +601,7 @@ BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
         if (reactor_ != &w || !w.called) return;
         parking_.recall(w);
       }
-      if (wants_hands() && any_work(nullptr)) get_hands();
+      share_work(nullptr);
     });
   } catch (...) {
     io_.stop(); // no memory for that: all wake up, and restart the io_context

@@ -703,7 +703,10 @@ private:
   void interrupt_reactor(worker& w) noexcept;
   bool get_up(worker& w) noexcept;
   void leave_reactor(worker& w) noexcept;
-  bool any_work(const worker* self, worker* sleeper = nullptr) noexcept;
+  template <class Leaves>
+  bool any_work(const worker* self, Leaves leaves) noexcept;
+  bool any_work() noexcept;
+  void share_work(const worker* self) noexcept;
   std::size_t poll() noexcept;
   void restart_io() noexcept;
   bool call_somebody() noexcept;

@@ -233,8 +233,7 @@ struct alignas(128) worker : sleeper {
   bool in_reactor = false;      // sleeps there, and has not run a function since
   search_patience patience;
   bool io_hot = false;
-  bool relies_on_watch = false; // for there was something left alone when it lay down
-  unsigned unannounced = 0;     // functions posted since somebody was told
+  unsigned unannounced = 0; // functions posted since somebody was told
   unsigned polls_seen = 0;
   unsigned newest_run = 0; // functions of `recent`, one after the other
   recent_cells recent;     // if the pool is lifo
