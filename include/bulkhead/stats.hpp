@@ -159,6 +159,18 @@ struct semaphore_stats {
   duration_histogram wait_time; // of those that waited: see semaphore_options::timed_waits
 };
 
+/// A snapshot of a recycling_stack and all its copies, taken at one moment.
+///
+/// `created == in_use + cached + dropped`, and `created + reused` is the number of all allocations.
+struct recycling_stack_stats {
+  std::size_t in_use = 0; // stacks that are allocated now
+  std::size_t cached = 0; // that are kept for later
+
+  std::uint64_t created = 0; // made of fresh memory
+  std::uint64_t reused = 0;  // allocations that took one that was cached
+  std::uint64_t dropped = 0; // given back to the system
+};
+
 } // namespace bulkhead
 
 #endif
