@@ -26,7 +26,7 @@ using namespace bench;
 
 std::vector<measurement> all_measurements() {
   std::vector<measurement> all;
-  for (auto family : {throughput(), latency(), semaphores(), groups(), io()})
+  for (auto family : {throughput(), latency(), semaphores(), groups(), io(), spawns()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

@@ -122,6 +122,7 @@ std::vector<measurement> latency();
 std::vector<measurement> semaphores();
 std::vector<measurement> groups();
 std::vector<measurement> io();
+std::vector<measurement> spawns();
 
 /// Sleeps until `done`, or throws after two minutes. Polling is rare, to leave the cores to the pool.
 void wait_until(const std::function<bool()>& done);

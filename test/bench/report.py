@@ -262,8 +262,8 @@ at all.
 * `mallocs` counts calls of malloc per task. oneTBB has an allocator of its own, which does not
   show up there.
 * The ratios are the other's time divided by this contender's: above 1 is better. In W6 and W7 Asio
-  stands for the better of its idioms, on two threads or, as `asio(1)`, on one. TBB is the better of
-  its two contenders in that workload.
+  stands for the better of its idioms, on two threads or, as `asio(1)`, on one; in `spawn` for its
+  default stacks, `fixedsize`. TBB is the better of its two contenders in that workload.
 
 The contenders: `asio` is `asio::thread_pool` with as many threads, `_1` the same with one, which
 spares it the contention. `tbb_group` is `tbb::task_group`, whose waiting thread is one of its
@@ -274,7 +274,9 @@ gets fewer tasks; it has no workers, on which tasks could start others or do I/O
 W8 and what follows. `channel` is Asio's experimental `concurrent_channel`, as a semaphore or as a
 counter of children; `parallel_group` its `make_parallel_group`. `lane` is `limit_concurrency` with 1,
 `strand` `asio::strand`. `_on_asio` and `_on_bulkhead` say
-on whose threads something else runs.
+on whose threads something else runs. `fixedsize`, `protected_fixedsize` and `pooled_fixedsize` are
+the stack allocators of Boost.Context: from malloc, with a guard page, and reused, without one and on
+a single thread only.
 
 == Workloads
 

@@ -40,6 +40,9 @@ GROUPS_A = GROUPS[:1] + ("bulkhead_functions",) + GROUPS[1:]
 GROUPS_B = tuple(c for c in GROUPS_A if "parallel" not in c)
 IO = ("bulkhead", "asio", "asio_1")
 STRANDS = ("lane", "strand_on_bulkhead", "lane_on_asio", "strand")
+STACKS = ("recycling_stack", "fixedsize", "protected_fixedsize", "recycling_stack_1", "fixedsize_1",
+          "pooled_fixedsize_1")
+DEFAULT_STACK = {"asio": ("fixedsize",), "asio_1": ("fixedsize_1",)}
 
 WORKLOADS = (
     Workload("W1p", "One thread outside the pool queues a million tasks that do nothing but count, "
@@ -88,6 +91,11 @@ WORKLOADS = (
              "pool.", IO, unit="round trip", quick={"tasks": 5_000}),
     Workload("timer", "A coroutine waits for a timer of 1 us.", IO, unit="expiry",
              quick={"tasks": 5_000}),
+    Workload("spawn", "Stackful coroutines one after another on our pool, each of which gives way once: "
+             "asio::spawn with the stack allocator named.", STACKS, unit="coroutine",
+             **DEFAULT_STACK, quick={"tasks": 50_000}),
+    Workload("spawn x64", "The same, 64 at a time.", STACKS, program="spawn", unit="coroutine",
+             args={"chains": 64}, **DEFAULT_STACK, quick={"chains": 64, "tasks": 50_000}),
     Workload("idle", "CPU that a pool uses which has worked and is out of work, in percent of a "
              "core.", ("bulkhead_submit", "asio", "tbb_enqueue", "moodycamel"),
              metric="cpu_percent", quick={"seconds": 1}, once=True),
@@ -138,6 +146,8 @@ TARGETS = (
     Target("W9i", ("strand_on_bulkhead",), 1, 1, ours="lane"),
     Target("echo", ("asio",), 1, 2.5, ours="bulkhead"),
     Target("timer", ("asio",), 1, 1, ours="bulkhead"),
+    Target("spawn x64", ("fixedsize",), 1, 1.25, ours="recycling_stack"),
+    Target("spawn x64", ("protected_fixedsize",), 10, 30, ours="recycling_stack"),
     Target("W8 50 %", ("asio",), 1, 1.25),
     Target("W8 50 %", ("asio",), 1, 1.25, metric="p99_ns"),
     Target("W8 80 %", ("asio",), 1, 1.25),
