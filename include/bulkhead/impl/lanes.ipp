@@ -26,10 +26,9 @@ BULKHEAD_DECL void check_lane_number(const char* what, std::size_t n) {
   throw std::invalid_argument(message.str());
 }
 
-/// A weight whose inverse is no number is none.
+/// Beyond these, a turn of one would be too little, or too much, for the virtual time to tell.
 BULKHEAD_DECL void check_lane_weight(const char* what, double weight) {
-  if (!(weight > 0) || !(1 / weight > 0) || !(1 / weight < 1e300))
-    invalid_lane_number(what, "more than 0, and finite", weight);
+  if (!(weight >= 1e-6 && weight <= 1e6)) invalid_lane_number(what, "from 1e-6 to 1e6", weight);
 }
 
 BULKHEAD_DECL lanes_core::settings checked(lanes_options&& o) {

@@ -49,6 +49,7 @@ class lane_executor {
 public:
   explicit lane_executor(std::shared_ptr<lane_core> lane) noexcept : lane_(std::move(lane)) {}
 
+  // Where one has tracked work, a copy only counts it.
   lane_executor(const lane_executor& other) noexcept
       : lane_executor(other.lane_, other.bits_, other.allocator_) {}
 
@@ -138,12 +139,12 @@ private:
     bool operator==(const bits&) const = default;
   };
 
-  lane_executor(std::shared_ptr<lane_core> lane, bits b, const Allocator& a) noexcept
+  lane_executor(std::shared_ptr<lane_core> lane, bits b, const Allocator& a)
       : lane_(std::move(lane)), bits_(b), allocator_(a) {
     if (bits_.tracked) lane_->work_started();
   }
 
-  lane_executor with(bool bits::*member, bool value) const noexcept {
+  lane_executor with(bool bits::*member, bool value) const {
     bits b = bits_;
     b.*member = value;
     return lane_executor(lane_, b, allocator_);
