@@ -55,7 +55,7 @@ struct lanes_options {
 struct lane_options {
   std::string name{};
 
-  /// Its part of the turns, beside other lanes of its priority; more than 0.
+  /// Its part of the turns, beside other lanes of its priority; from 1e-6 to 1e6.
   double weight = 1;
 
   /// The higher comes first.
@@ -77,7 +77,7 @@ void check_lane_number(const char* what, std::size_t n);
 void check_lane_weight(const char* what, double weight);
 lanes_core::settings checked(lanes_options&& o);
 lane_core::settings checked(lane_options&& o);
-std::shared_ptr<lanes_core> make_lanes(const asio::any_io_executor& inner, lanes_options&& o);
+std::shared_ptr<lanes_core> make_lanes(const asio::any_io_executor& inner, lanes_core::settings s);
 
 } // namespace detail
 
@@ -130,7 +130,7 @@ public:
   template <class F, asio::completion_token_for<detail::submit_signature<F>> Token>
   auto async_submit(F&& f, Token&& token) const {
     detail::check_submittable<F>();
-    return detail::initiate<detail::submit_signature<F>>(
+    return detail::initiate<detail::submit_signature<F>, Token>(
         detail::initiate_submit<detail::lane_core, executor_type>(get_executor(), core_), token,
         std::forward<F>(f));
   }
@@ -150,7 +150,7 @@ public:
         detail::initiate_drain<detail::lane_core, executor_type>(get_executor(), core_), token);
   }
 
-  /// From its next turn on. Errors: std::invalid_argument unless it is more than 0.
+  /// From its next turn on. Errors: std::invalid_argument unless it is from 1e-6 to 1e6.
   void set_weight(double weight) const {
     detail::check_lane_weight("lane::set_weight: weight", weight);
     core_->set_weight(weight);
@@ -206,7 +206,7 @@ public:
 
   /// Errors: std::invalid_argument naming the option and its value.
   explicit basic_lanes(const executor_type& ex, lanes_options options = {})
-      : executor_(ex), core_(detail::make_lanes(ex, std::move(options))) {}
+      : executor_(ex), core_(detail::make_lanes(ex, detail::checked(std::move(options)))) {}
 
   template <class ExecutionContext>
   requires std::derived_from<ExecutionContext, asio::execution_context>

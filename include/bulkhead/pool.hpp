@@ -210,7 +210,7 @@ public:
   template <class F, asio::completion_token_for<detail::submit_signature<F>> Token>
   auto async_submit(F&& f, Token&& token) {
     check_function<F>();
-    return detail::initiate<detail::submit_signature<F>>(
+    return detail::initiate<detail::submit_signature<F>, Token>(
         detail::initiate_submit<detail::scheduler, executor_type>(get_executor(), scheduler_),
         token, std::forward<F>(f));
   }

@@ -190,7 +190,7 @@ public:
   ///                       system_error(would_deadlock)      a child of this group asks
   template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
   auto async_join(Token&& token = Token()) {
-    return detail::initiate<void(std::exception_ptr)>(initiate_join(core_), token);
+    return detail::initiate<void(std::exception_ptr), Token>(initiate_join(core_), token);
   }
 
   /// Cancels the children: those in flight get `type` through their slots, and a stop_token is stopped
@@ -411,8 +411,8 @@ struct initiate_scope : Where {
 template <class Where, class Body, class Token>
 auto start_scope(Where where, const group_options& options, Body&& body, Token& token) {
   require_limit("group_options::limit", options.limit);
-  return initiate<typename scope_type<Body>::signature>(initiate_scope<Where>{std::move(where)},
-                                                        token, options, std::forward<Body>(body));
+  return initiate<typename scope_type<Body>::signature, Token>(
+      initiate_scope<Where>{std::move(where)}, token, options, std::forward<Body>(body));
 }
 
 } // namespace detail

@@ -26,10 +26,9 @@ BULKHEAD_DECL void check_lane_number(const char* what, std::size_t n) {
   throw std::invalid_argument(message.str());
 }
 
-/// A weight whose inverse is no number is none.
+/// Beyond these, a turn of one would be too little, or too much, for the virtual time to tell.
 BULKHEAD_DECL void check_lane_weight(const char* what, double weight) {
-  if (!(weight > 0) || !(1 / weight > 0) || !(1 / weight < 1e300))
-    invalid_lane_number(what, "more than 0, and finite", weight);
+  if (!(weight >= 1e-6 && weight <= 1e6)) invalid_lane_number(what, "from 1e-6 to 1e6", weight);
 }
 
 BULKHEAD_DECL lanes_core::settings checked(lanes_options&& o) {
@@ -38,7 +37,8 @@ BULKHEAD_DECL lanes_core::settings checked(lanes_options&& o) {
   if (!(o.minimum_share >= 0 && o.minimum_share < 1))
     invalid_lane_number("lanes_options::minimum_share", "at least 0 and less than 1",
                         o.minimum_share);
-  return {o.concurrency, o.batch, o.minimum_share, std::move(o.name), std::move(o.on_exception)};
+  return {o.concurrency, o.batch,           o.minimum_share,
+          false,         std::move(o.name), std::move(o.on_exception)};
 }
 
 BULKHEAD_DECL lane_core::settings checked(lane_options&& o) {
@@ -49,8 +49,8 @@ BULKHEAD_DECL lane_core::settings checked(lane_options&& o) {
 }
 
 BULKHEAD_DECL std::shared_ptr<lanes_core> make_lanes(const asio::any_io_executor& inner,
-                                                     lanes_options&& o) {
-  auto core = std::make_shared<lanes_core>(inner, checked(std::move(o)));
+                                                     lanes_core::settings s) {
+  auto core = std::make_shared<lanes_core>(inner, std::move(s));
   core->attach();
   return core;
 }
@@ -62,10 +62,11 @@ BULKHEAD_DECL lane::executor_type limit_concurrency(const asio::any_io_executor&
   detail::check_lane_number("limit_concurrency: n", n);
   lanes_options all;
   all.concurrency = n;
+  detail::lanes_core::settings set = detail::checked(std::move(all));
+  set.is_strand = n == 1;
   lane_options one;
-  one.queue_limit = unbounded;
   one.concurrency = n;
-  return lane::executor_type(detail::lane_core::open(detail::make_lanes(ex, std::move(all)),
+  return lane::executor_type(detail::lane_core::open(detail::make_lanes(ex, std::move(set)),
                                                      detail::checked(std::move(one))));
 }
 

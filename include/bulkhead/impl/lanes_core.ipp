@@ -24,14 +24,20 @@ namespace bulkhead::detail {
 
 // --- runners ---
 
-/// Destroyed uninvoked, because the context is going, it takes what it was to run with it; unless the
-/// executor has refused it.
+/// Destroyed uninvoked, because the context is going, or the executor drops it, it is lost. If that is
+/// inside post_runner(), then that one looks after it.
 class lanes_core::runner {
 public:
   explicit runner(std::shared_ptr<lanes_core> set) noexcept : set_(std::move(set)) {}
   runner(runner&&) noexcept = default;
   ~runner() {
-    if (set_ && set_->posting_.load(std::memory_order_relaxed) == 0) set_->runner_lost();
+    if (!set_) return;
+    for (posting* p = innermost_posting(); p; p = p->outer)
+      if (p->set == set_.get()) {
+        ++p->dropped;
+        return;
+      }
+    if (set_->runners_lost(1)) set_->discard_all();
   }
 
   void operator()() {
@@ -48,62 +54,60 @@ BULKHEAD_DECL lanes_core::frame*& lanes_core::innermost() noexcept {
   return instance;
 }
 
-/// Under the mutex. If this says so, post_runner() has to follow.
+BULKHEAD_DECL lanes_core::posting*& lanes_core::innermost_posting() noexcept {
+  static thread_local constinit posting* instance = nullptr;
+  return instance;
+}
+
+/// Under the mutex: whether there is a task that no runner is on its way to. If this says so,
+/// post_runner() has to follow.
 BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
-  if (active_ >= concurrency_ || order_.empty()) return false;
+  if (active_ >= concurrency_ || active_ - in_flight_ >= may_begin_) return false;
   ++active_;
   return true;
 }
 
-/// If the executor refuses, by throwing, and no other runner is left, all that is queued is lost.
-BULKHEAD_DECL void lanes_core::post_runner() {
-  struct guard {
-    std::atomic<int>& posting;
-    explicit guard(std::atomic<int>& p) noexcept : posting(p) {
-      posting.fetch_add(1, std::memory_order_relaxed);
-    }
-    ~guard() { posting.fetch_sub(1, std::memory_order_relaxed); }
-  };
+/// False if the executor refuses, by throwing, or drops it. If no other runner is left then, all that is
+/// queued is lost, and what it threw is thrown; otherwise the others do the work.
+BULKHEAD_DECL bool lanes_core::post_runner() {
+  posting here{this, 0, innermost_posting()};
+  std::exception_ptr error;
+  innermost_posting() = &here;
   try {
-    const guard posting(posting_);
     never_blocking_.execute(runner(shared_from_this()));
   } catch (...) {
-    bool was_last;
-    {
-      std::lock_guard lock(mutex_);
-      was_last = --active_ == 0;
-    }
-    if (!was_last) return;
-    discard_all();
-    throw;
+    error = std::current_exception();
   }
+  innermost_posting() = here.outer;
+  if (here.dropped == 0) return true;
+  if (runners_lost(here.dropped)) {
+    discard_all();
+    if (error) std::rethrow_exception(std::move(error));
+  }
+  return false;
 }
 
-/// For those who have nobody to tell: if this fails, nothing is left.
-BULKHEAD_DECL void lanes_core::post_runner_or_lose() noexcept {
+/// For those who have nobody to tell.
+BULKHEAD_DECL bool lanes_core::post_runner_or_lose() noexcept {
   try {
-    post_runner();
+    return post_runner();
   } catch (...) {
+    return false;
   }
 }
 
 BULKHEAD_DECL void lanes_core::post_runners() noexcept {
-  for (;;) {
-    {
-      std::lock_guard lock(mutex_);
-      if (!needs_runner()) return;
-    }
-    post_runner_or_lose();
-  }
+  do {
+    std::lock_guard lock(mutex_);
+    if (!needs_runner()) return;
+  } while (post_runner_or_lose());
 }
 
-BULKHEAD_DECL void lanes_core::runner_lost() noexcept {
-  bool was_last;
-  {
-    std::lock_guard lock(mutex_);
-    was_last = --active_ == 0;
-  }
-  if (was_last) discard_all();
+/// Whether they were the last: nobody is left then to run what is queued.
+BULKHEAD_DECL bool lanes_core::runners_lost(std::size_t n) noexcept {
+  std::lock_guard lock(mutex_);
+  active_ -= n;
+  return active_ == 0;
 }
 
 BULKHEAD_DECL void lanes_core::work() noexcept {
@@ -112,6 +116,7 @@ BULKHEAD_DECL void lanes_core::work() noexcept {
   for (std::size_t turns = settings_.batch;;) {
     lane_task* task = nullptr;
     bool goes_on = false;
+    bool needs_another = false;
     intrusive_list<lane_task> more;
     std::shared_ptr<lane_core> ended; // a lane to look after, once the lock is released
     {
@@ -124,29 +129,30 @@ BULKHEAD_DECL void lanes_core::work() noexcept {
       }
       if (active_ <= concurrency_ && turns != 0) {
         lane = order_.pop();
-        if (lane) task = &lane->start_next();
-        note_waiting();
-        if (lane && task->what == lane_task::kind::continuation) lane->claim(more, turns - 1);
+        if (lane) {
+          task = &lane->start_next();
+          needs_another = needs_runner(); // for who had waited for the room
+          if (settings_.is_strand) lane->claim(more, turns - 1);
+        }
       } else {
         goes_on = active_ <= concurrency_ && !order_.empty();
       }
       if (!task && !goes_on) --active_;
     }
-    if (ended) ended->complete_drains_if_done();
-    if (!task) {
-      if (goes_on) post_runner_or_lose();
-      return;
+    if (ended) {
+      ended->complete_drains_if_done();
+      ended.reset(); // the next task may take long
     }
+    if (needs_another || goes_on) post_runner_or_lose();
+    if (!task) return;
     last = run(*lane, *task);
     --turns;
-    for (; !more.empty() && !others_wait_.load(std::memory_order_relaxed); --turns)
-      run(*lane, more.pop_front());
-    if (!more.empty()) lane->give_back(more);
+    for (; !more.empty(); --turns) run(*lane, more.pop_front());
   }
 }
 
 BULKHEAD_DECL lanes_core::result lanes_core::run(lane_core& lane, lane_task& task) noexcept {
-  frame here{&lane, &task, innermost()};
+  frame here{&lane, nullptr, innermost()};
   innermost() = &here;
   const lane_task::kind what = task.what;
   result r = what == lane_task::kind::continuation ? result::none : result::completed;
@@ -165,7 +171,10 @@ BULKHEAD_DECL lanes_core::result lanes_core::run(lane_core& lane, lane_task& tas
 }
 
 BULKHEAD_DECL lanes_core::result lanes_core::run_async(lane_core& lane, lane_op& op) noexcept {
+  frame& here = *innermost();
+  here.op = &op;
   const bool ok = op.run();
+  here.op = nullptr;
   completion_latch* orphan;
   {
     std::lock_guard lock(mutex_);
@@ -174,19 +183,13 @@ BULKHEAD_DECL lanes_core::result lanes_core::run_async(lane_core& lane, lane_op&
     if (!orphan) lane.departing_.begin();
   }
   if (orphan) {
+    op.retire(); // who waits for it needs nothing of ours
     orphan->release();
   } else {
     op.finish();
     lane.departing_.end();
   }
   return ok ? result::completed : result::failed;
-}
-
-/// Under the mutex, when `order_` has changed.
-BULKHEAD_DECL void lanes_core::note_waiting() noexcept {
-  const bool wait = !order_.empty();
-  if (others_wait_.load(std::memory_order_relaxed) != wait)
-    others_wait_.store(wait, std::memory_order_relaxed);
 }
 
 BULKHEAD_DECL void lanes_core::report_exception(std::exception_ptr error) noexcept {
@@ -292,19 +295,19 @@ BULKHEAD_DECL bool lane_core::has_room() const noexcept {
   return waiters_.empty() && queued_ + reserved_ < queue_limit_;
 }
 
-BULKHEAD_DECL bool lane_core::may_start() const noexcept {
-  return !queue_.empty() && running_ < concurrency_;
+BULKHEAD_DECL std::size_t lane_core::may_begin() const noexcept {
+  return running_ < concurrency_ ? (std::min)(queue_.size(), concurrency_ - running_) : 0;
 }
 
-/// After whatever may have changed may_start().
+/// After whatever may have changed may_begin().
 BULKHEAD_DECL void lane_core::revise() noexcept {
-  const bool may = may_start();
-  if (may == is_waiting()) return;
-  if (may)
+  const std::size_t before = std::exchange(may_begin_, may_begin());
+  set_->may_begin_ += may_begin_ - before;
+  if (is_waiting() == (may_begin_ != 0)) return;
+  if (may_begin_ != 0)
     set_->order_.add(*this);
   else
     set_->order_.remove(*this);
-  set_->note_waiting();
 }
 
 BULKHEAD_DECL void lane_core::queue(lane_task& t) noexcept {
@@ -334,6 +337,7 @@ BULKHEAD_DECL void lane_core::admit_waiters() noexcept {
 BULKHEAD_DECL lane_task& lane_core::start_next() noexcept {
   lane_task& t = queue_.front();
   ++running_;
+  ++set_->in_flight_;
   if (t.what == lane_task::kind::continuation)
     ++continuations_;
   else
@@ -344,29 +348,17 @@ BULKHEAD_DECL lane_task& lane_core::start_next() noexcept {
   return t;
 }
 
-/// Takes up to `most` continuations of a lane that runs one at a time, with one that has just been
-/// started, into `claimed`: they come next, unless another lane wants its turn.
+/// In a set that is a strand: takes up to `most` more, which come next whatever happens.
 BULKHEAD_DECL void lane_core::claim(tasks& claimed, std::size_t most) noexcept {
-  if (concurrency_ != 1 || !set_->order_.empty()) return;
   for (; most != 0 && !queue_.empty(); --most) {
-    lane_task& t = queue_.front();
-    if (t.what != lane_task::kind::continuation) return;
-    queue_.erase(t);
-    claimed.push_back(t);
+    claimed.push_back(queue_.pop_front());
     ++continuations_;
   }
 }
 
-/// Not under the mutex.
-BULKHEAD_DECL void lane_core::give_back(tasks& claimed) noexcept {
-  std::lock_guard lock(set_->mutex_);
-  continuations_ -= claimed.size();
-  claimed.append(queue_);
-  queue_ = std::move(claimed);
-}
-
 BULKHEAD_DECL void lane_core::count_end(lanes_core::result r) noexcept {
   --running_;
+  --set_->in_flight_;
   if (r != lanes_core::result::none) {
     --running_submissions_;
     ++(r == lanes_core::result::completed ? completed_ : failed_);
@@ -379,7 +371,8 @@ BULKHEAD_DECL bool lane_core::is_idle_locked() const noexcept {
 }
 
 BULKHEAD_DECL bool lane_core::is_drained() const noexcept {
-  return drains_ && closed_ && queued_ == 0 && reserved_ == 0 && running_submissions_ == 0;
+  return drains_ && closed_ && queued_ == 0 && reserved_ == 0 && running_submissions_ == 0 &&
+         !set_->dead_; // or they go with the context
 }
 
 /// What this returns has to be released under no lock.
@@ -443,12 +436,14 @@ BULKHEAD_DECL void lane_core::give_place_up() noexcept {
 BULKHEAD_DECL void lane_core::fill_place(lane_function& n) {
   bool post = false;
   bool is_late;
+  std::shared_ptr<lane_core> idle;
   {
     std::lock_guard lock(set_->mutex_);
     --reserved_;
     is_late = set_->ended_ || set_->dead_;
     if (is_late) {
       ++cancelled_;
+      idle = let_go_if_idle();
     } else {
       queue(n);
       post = set_->needs_runner();
@@ -585,7 +580,7 @@ BULKHEAD_DECL void lane_core::on_context_shutdown(wait_key key) noexcept {
     if (op) op->orphan = &ended;
   }
   for (const lanes_core::frame* f = lanes_core::innermost(); op && f; f = f->outer)
-    if (f->task == op) {
+    if (f->op == op) {
       std::fputs("bulkhead: the context of a handler must not be destroyed by the function that it "
                  "waits for\n",
                  stderr);
@@ -707,6 +702,7 @@ BULKHEAD_DECL void lane_core::end() noexcept {
   }
   abort_all(std::move(aborted), boost::asio::error::operation_aborted);
   if (drains) drains->complete(drains->take_all(), boost::asio::error::operation_aborted);
+  complete_drains_if_done(); // those that have begun meanwhile
 }
 
 /// Ends what has been taken out and never started.

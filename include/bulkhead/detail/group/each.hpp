@@ -447,8 +447,9 @@ struct initiate_each : Where {
 template <class Each, class Where, class View, class F, class Token>
 auto start_each(Where where, const char* name, View view, std::size_t limit, F&& f, Token& token) {
   require_limit(name, limit);
-  return initiate<typename Each::signature>(initiate_each<Each, Where>{std::move(where)}, token,
-                                            std::move(view), limit, std::forward<F>(f));
+  return initiate<typename Each::signature, Token>(initiate_each<Each, Where>{std::move(where)},
+                                                   token, std::move(view), limit,
+                                                   std::forward<F>(f));
 }
 
 template <class Where, class View, class F, class Token>

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_ORDER_FAIR_QUEUE_HPP
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,9 +27,13 @@ namespace bulkhead::detail {
 /// was idle banks no credit and owes nothing, and one with a single task waits behind at most one task
 /// of each other.
 ///
+/// Virtual time is counted from a base that follows it, for one that grew for ever would some day be
+/// too great to add the inverse of a great weight to.
+///
 /// With a minimum share, each priority that has something to do gains this share of a turn at every
 /// turn, pays one for each that it has, and comes before higher ones when it is owed a whole one. If
-/// the shares of those that wait come to more than 1, they have about equal parts.
+/// the shares of those that wait come to more than 1, each gains an equal part instead: what is owed
+/// may not grow, or one that comes back would wait until it is owed as much.
 ///
 /// `T` derives from `fair_queue<T>::entry`. A plain object: its user has the lock.
 ///
@@ -52,7 +57,8 @@ public:
     level* level_ = nullptr;
     double weight_ = 1;
     double start_ = 0;
-    double finish_ = 0;
+    double finish_ = 0; // counted from base_
+    std::uint64_t base_ = 0;
     std::uint64_t order_ = 0;  // of those with the same start
     std::size_t index_ = none; // in the heap
   };
@@ -65,7 +71,7 @@ public:
   void join(entry& e, int priority, double weight) {
     e.level_ = &member_of(priority);
     e.weight_ = weight;
-    e.finish_ = e.level_->now;
+    set_finish(e, e.level_->now);
   }
 
   /// Forgets `e`, which does not wait.
@@ -82,7 +88,7 @@ public:
     if (waits) remove(e);
     member_left(*e.level_);
     e.level_ = &to;
-    e.finish_ = to.now;
+    set_finish(e, to.now);
     if (waits) add(e);
   }
 
@@ -92,7 +98,7 @@ public:
   /// `e` has something to do.
   void add(entry& e) noexcept {
     level& l = *e.level_;
-    e.start_ = (std::max)(l.now, e.finish_);
+    e.start_ = (std::max)(l.now, e.finish_ - static_cast<double>(l.base - e.base_));
     e.order_ = ++l.last_order;
     e.index_ = l.heap.size();
     l.heap.push_back(&e); // there is room since join()
@@ -111,7 +117,6 @@ public:
       rise(l, *last);
       sink(l, *last);
     }
-    if (l.heap.empty()) l.owed = 0;
     --size_;
   }
 
@@ -122,8 +127,9 @@ public:
     if (!l) return nullptr;
     entry& e = *l->heap.front();
     l->now = e.start_;
-    e.finish_ = e.start_ + 1 / e.weight_;
+    set_finish(e, e.start_ + 1 / e.weight_);
     remove(e);
+    if (l->now >= furthest) move_base(*l);
     return static_cast<T*>(&e);
   }
 
@@ -132,7 +138,8 @@ private:
     explicit level(int p) noexcept : priority(p) {}
 
     const int priority;
-    double now = 0;  // virtual time
+    double now = 0; // virtual time, counted from base
+    std::uint64_t base = 0;
     double owed = 0; // turns, if there is a minimum share
     std::size_t members = 0;
     std::uint64_t last_order = 0;
@@ -161,13 +168,35 @@ private:
                                [&l](const std::unique_ptr<level>& p) { return p.get() == &l; }));
   }
 
+  /// What is added to it must not get lost, and moving the base, which looks at each that waits, must
+  /// be rare.
+  static constexpr double furthest = 1 << 20;
+
+  static void set_finish(entry& e, double finish) noexcept {
+    e.finish_ = finish;
+    e.base_ = e.level_->base;
+  }
+
+  /// By a whole number: no start tag loses anything.
+  static void move_base(level& l) noexcept {
+    const double by = std::floor(l.now);
+    l.base += static_cast<std::uint64_t>(by);
+    l.now -= by;
+    for (entry* e : l.heap) e->start_ -= by;
+  }
+
   level* next_level() noexcept {
+    std::size_t waiting = 0;
+    for (auto& p : levels_) {
+      if (p->heap.empty()) continue;
+      if (minimum_share_ == 0) return p.get();
+      ++waiting;
+    }
     level* next = nullptr;
     for (auto& p : levels_) {
       level& l = *p;
       if (l.heap.empty()) continue;
-      if (minimum_share_ == 0) return &l;
-      l.owed += minimum_share_;
+      l.owed += (std::min)(minimum_share_, 1 / static_cast<double>(waiting));
       if (!next || (l.owed >= 1 && l.owed > next->owed)) next = &l;
     }
     if (next) next->owed = (std::max)(0.0, next->owed - 1);

@@ -74,6 +74,7 @@ class lane_executor {
 public:
   explicit lane_executor(std::shared_ptr<lane_core> lane) noexcept : lane_(std::move(lane)) {}
 
+  // Where one has tracked work, a copy only counts it.
   lane_executor(const lane_executor& other) noexcept
       : lane_(other.lane_), bits_(other.bits_), allocator_(other.allocator_) {
     if (bits_.tracked) lane_->work_started();
@@ -116,10 +117,11 @@ public:
   }
   template <class Property, class = std::enable_if_t<is_settable<Property>>>
   lane_executor require(Property p) && {
-    const bool was_tracked = bits_.tracked;
-    bits_.set(p);
-    if (bits_.tracked && !was_tracked) lane_->work_started();
-    if (!bits_.tracked && was_tracked) lane_->work_finished();
+    lane_property_bits b = bits_;
+    b.set(p);
+    if (b.tracked && !bits_.tracked) lane_->work_started();
+    if (!b.tracked && bits_.tracked) lane_->work_finished();
+    bits_ = b;
     return std::move(*this);
   }
   template <class A>

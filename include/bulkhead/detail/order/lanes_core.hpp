@@ -27,7 +27,6 @@
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/execution_context.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -82,15 +81,14 @@ protected:
 /// A set of lanes: whose task is the next, and who runs it.
 ///
 /// A *runner* is a function on its way to, or on, the inner executor; there are at most as many as
-/// tasks may be in flight. One is sent off whenever a task may begin and there are fewer. It runs tasks
-/// one after the other, each that of the lane whose turn it is then, until there is none; after `batch`
-/// of them it posts itself again, so that others on the inner executor have their turn. From a lane that
-/// runs one at a time it takes several continuations in one pass of the lock, as a strand does, while
-/// no other lane waits.
+/// tasks may be in flight. One is sent off whenever a task may begin for which none is on its way. It
+/// runs tasks one after the other, each that of the lane whose turn it is then, until there is none;
+/// after `batch` of them it posts itself again, so that others on the inner executor have their turn.
+/// (If the set is a strand, it takes as many in one pass of the lock.)
 ///
 /// A lane *waits* in `order_` while it has tasks and fewer in flight than it may. Every path that
 /// changes one of the two sees to that in revise(): what comes, what ends, what is cancelled, and new
-/// bounds.
+/// bounds. Whatever may let more tasks begin than there are runners for asks needs_runner() then.
 ///
 /// One lock guards all of a set, its lanes included. Functions run, and handlers complete, under no
 /// lock. A lane with something to do keeps itself alive, and a runner keeps the set.
@@ -100,6 +98,7 @@ public:
     std::size_t concurrency;
     std::size_t batch;
     double minimum_share;
+    bool is_strand; // one lane, one at a time, for good, and no submissions
     std::string name;
     std::function<void(std::exception_ptr)> on_exception;
   };
@@ -128,21 +127,28 @@ private:
   /// What a thread is running for lanes.
   struct frame {
     const lane_core* lane;
-    const lane_task* task;
+    const lane_op* op; // null, but while its function runs: afterwards its memory may be another's
     frame* outer;
   };
   static frame*& innermost() noexcept;
+
+  /// A runner that a thread is giving to the executor.
+  struct posting {
+    const lanes_core* set;
+    std::size_t dropped; // runners of the set, by the executor, meanwhile
+    posting* outer;
+  };
+  static posting*& innermost_posting() noexcept;
 
   enum class result : unsigned char { none, completed, failed };
 
   void on_context_shutdown(wait_key) noexcept override;
 
   bool needs_runner() noexcept;
-  void post_runner();
-  void post_runner_or_lose() noexcept;
+  bool post_runner();
+  bool post_runner_or_lose() noexcept;
   void post_runners() noexcept;
-  void runner_lost() noexcept;
-  void note_waiting() noexcept;
+  bool runners_lost(std::size_t n) noexcept;
   void work() noexcept;
   result run(lane_core& lane, lane_task& task) noexcept;
   result run_async(lane_core& lane, lane_op& op) noexcept;
@@ -160,11 +166,11 @@ private:
   bool ended_ = false;
   bool dead_ = false; // the context is going: nothing starts any more
   std::size_t concurrency_;
-  std::size_t active_ = 0; // runners
+  std::size_t active_ = 0;    // runners
+  std::size_t in_flight_ = 0; // of them, those that run a task
+  std::size_t may_begin_ = 0; // tasks that only wait for a runner
   fair_queue<lane_core> order_;
-  std::atomic<bool> others_wait_{false}; // not empty
   intrusive_list<lane_core> lanes_;
-  std::atomic<int> posting_{0}; // runners that are being given to the executor
   shutdown_subscription subscription_;
 };
 
@@ -280,7 +286,7 @@ private:
 
   // Under the mutex.
   bool has_room() const noexcept;
-  bool may_start() const noexcept;
+  std::size_t may_begin() const noexcept;
   void revise() noexcept;
   void queue(lane_task& t) noexcept;
   void leave_queue(lane_task& t) noexcept;
@@ -294,7 +300,6 @@ private:
   void take_waiters(ops& taken) noexcept;
   void take_submissions(tasks& taken) noexcept;
 
-  void give_back(tasks& claimed) noexcept;
   lane_op* take(wait_key key, std::stop_source& running) noexcept;
   void abort_all(ops all, error_code ec) noexcept;
   void discard_all() noexcept;
@@ -308,6 +313,7 @@ private:
   std::size_t concurrency_;
 
   bool closed_ = false;
+  std::size_t may_begin_ = 0;           // its part of the set's
   std::size_t running_ = 0;             // in flight
   std::size_t running_submissions_ = 0; // of them
   std::size_t queued_ = 0;              // submissions in queue_

@@ -173,7 +173,8 @@ public:
     using handler_type = std::decay_t<Handler>;
     using function = std::decay_t<F>;
     using signature = submit_signature<function>;
-    start<handler_type, function>(static_cast<signature*>(nullptr), handler, std::forward<F>(f));
+    handler_type mine(std::forward<Handler>(handler));
+    start<handler_type, function>(static_cast<signature*>(nullptr), mine, std::forward<F>(f));
   }
 
 private:
@@ -214,8 +215,8 @@ public:
         waiting_operation<wait_set<error_code>::waiter, handler_type, Executor, void(error_code)>;
     auto slot = boost::asio::get_associated_cancellation_slot(handler);
     auto engine = engine_;
-    begin_wait(slot, engine->drain_waiters(),
-               *op::create(handler_type(std::move(handler)), executor_));
+    const auto waiters = engine->drain_waiters(); // which may throw, before there is an operation
+    begin_wait(slot, waiters, *op::create(handler_type(std::forward<Handler>(handler)), executor_));
     engine->close();
   }
 

@@ -142,8 +142,8 @@ template <class... T>
 struct adapted_initiate<void(std::exception_ptr, T...)> {
   template <class Initiation, class Token, class... Args>
   static decltype(auto) call(Initiation&& initiation, Token& token, Args&&... args) {
-    return detail::initiate<void(std::exception_ptr, T...)>(std::forward<Initiation>(initiation),
-                                                            token, std::forward<Args>(args)...);
+    return detail::initiate<void(std::exception_ptr, T...), Token>(
+        std::forward<Initiation>(initiation), token, std::forward<Args>(args)...);
   }
 };
 

@@ -38,10 +38,11 @@ public:
     }
   }
 
-  // The memory goes back before the function runs.
+  // The memory goes back before the function runs, also if it cannot even be moved.
   void run() override {
+    std::unique_ptr<function_node, destroyer> owner(this);
     F f(std::move(function_));
-    destroy();
+    owner.reset();
     std::move(f)();
   }
 
@@ -52,6 +53,10 @@ public:
   }
 
 private:
+  struct destroyer {
+    void operator()(function_node* n) const noexcept { n->destroy(); }
+  };
+
   template <class G>
   function_node(G&& f, const Allocator& a) : function_(std::forward<G>(f)), allocator_(a) {}
 

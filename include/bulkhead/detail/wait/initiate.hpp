@@ -95,7 +95,7 @@ template <class... T>
 struct exception_initiate<void(std::exception_ptr, T...)> {
   template <class Initiation, class Token, class... Args>
   static decltype(auto) call(Initiation&& initiation, Token& token, Args&&... args) {
-    if constexpr (is_yield_context<std::remove_cv_t<Token>>) {
+    if constexpr (is_yield_context<std::remove_cvref_t<Token>>) {
       using adapted = attempt_initiation<std::decay_t<Initiation>, T...>;
       return boost::asio::async_initiate<Token, void(attempt<T...>)>(
                  adapted{std::forward<Initiation>(initiation)}, token, std::forward<Args>(args)...)
@@ -108,10 +108,12 @@ struct exception_initiate<void(std::exception_ptr, T...)> {
 };
 
 /// Initiates an operation whose completion signature is `void(std::exception_ptr, T...)`.
-template <class Signature, class Initiation, class Token, class... Args>
-decltype(auto) initiate(Initiation&& initiation, Token& token, Args&&... args) {
-  return exception_initiate<Signature>::call(std::forward<Initiation>(initiation), token,
-                                             std::forward<Args>(args)...);
+/// `Token` as it was deduced for a forwarding reference: a token that is an lvalue is copied.
+template <class Signature, class Token, class Initiation, class... Args>
+decltype(auto) initiate(Initiation&& initiation, std::type_identity_t<Token>& token,
+                        Args&&... args) {
+  return exception_initiate<Signature>::template call<Initiation, Token>(
+      std::forward<Initiation>(initiation), token, std::forward<Args>(args)...);
 }
 
 } // namespace bulkhead::detail
