@@ -18,9 +18,6 @@
  * Checked       every execution ends with all functions and handlers running at once: none is left
  *               to a worker that is busy while another one sleeps. Where it says fairly: it does end,
  *               so nobody leaves alone for ever what its owner never gets back to
- * Does not hold fairly: -DWORKERS=3 -DAWAKE=2. Two workers that are free may call each other again and
- *               again: who ends a search, because it polls, calls the other one, which watches, for
- *               what both leave alone. No nap ends then
  *
  * test/model/run reads what follows: what holds, and the seeded bugs, each of which must be found.
  *
@@ -35,6 +32,7 @@
  *   holds fairly :
  *   holds -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 fairly :
  *   holds -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=1 fairly :
+ *   holds -DWORKERS=3 -DAWAKE=2 -DCOARSE fairly :
  *   holds -DOWNERS=2 -DFROM_OUTSIDE=2 -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=2 -DSHORT -DCOARSE fairly :
  *   bug 107 -DEVENTS=1 -DFROM_INSIDE=0 : a call is taken back, and nobody looks
  *   bug 109 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls while it counts as searching
@@ -54,9 +52,12 @@
  *   bug 211 -DOWNERS=2 -DFROM_OUTSIDE=2 -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=2 -DSHORT -DCOARSE fairly :
  *       who searches remembers one thing that was left alone, and not one for each owner
  *   bug 212 -DFROM_OUTSIDE=2 -DWORKERS=3 -DAWAKE=1 :
- *       who looks after the end of a search leaves something alone as well, and nobody watches
+ *       who looks for others after a search leaves something alone, and asks nobody to watch
  *   bug 213 -DEVENTS=1 -DWORKERS=3 -DAWAKE=1 fairly :
  *       who leaves something alone does not say so, and a watch ends again and again without a nap
+ *   bug 214 -DWORKERS=3 -DAWAKE=2 -DCOARSE fairly :
+ *       who looks for others leaves nothing alone, so two free workers call each other for what both
+ *       leave alone, and no nap ends
  */
 
 #define WATCH

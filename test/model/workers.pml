@@ -7,8 +7,8 @@
 
 /*
  * The workers of park.pml and watch.pml, with their parking and their reactor: work_loop(), idle(),
- * search(), sleep(), get_up(), any_work() of impl/scheduler_workers.ipp and the class parking, line
- * by line; and if somebody may watch, leaves_alone() and see_to_watch().
+ * search(), sleep(), get_up(), any_work(), share_work() of impl/scheduler_workers.ipp and the class
+ * parking, line by line; and if somebody may watch, leaves_alone() and see_to_watch().
  *
  * What is left out: signals (exit, paused, surplus), lifo, the robbery by a busy worker, the order
  * in which places are looked at, the number of turns. Where the code goes by a counter (whether a
@@ -231,17 +231,17 @@ inline leaves_alone(o, yes, first, now) {
   fi
 }
 
-/* What any_work() sees in the local queues. `sleeps`: other than it leaves alone. */
-inline any_local(sleeps, r) {
+/* What any_work() sees in the local queues; if it `leaves` something alone, the rest of it. */
+inline any_local(leaves, r) {
   o = 0;
   do
   :: !r && o < OWNERS ->
      if
-     :: sleeps -> leaves_alone(o, yes, first, now)
+     :: leaves -> leaves_alone(o, yes, first, now)
      :: else
      fi;
      if
-     :: yes -> yes = false; relies = true
+     :: yes -> yes = false; left_some = true
      :: else ->
         atomic { skip_empty(local_next[o], local_end(o)); r = is_full(local_next[o], local_end(o)) }
      fi;
@@ -252,13 +252,13 @@ inline any_local(sleeps, r) {
 }
 #endif
 
-/* any_work(): r says whether there is a function that nobody has taken, `me` (or NOBODY) going to
-   take the first of its own claim; or, if the worker is about to sleep, other than it leaves alone.
-   A claim is read before its cells are. */
+/* any_work(): r says whether there is a function that nobody has taken, nor, if it `leaves` something
+   alone, left to its owner; `me` (or NOBODY) is going to take the first of its own claim. A claim is
+   read before its cells are. */
 #ifdef COARSE
 #define sees(v, me) (is_claimed(v, 0) && v != me || is_claimed(v, 1))
 
-inline any_work(me, sleeps, r, v, b, e) {
+inline any_work(me, leaves, r, v, b, e) {
   atomic {
 #if BUG != 105
     !shard_mutex ->
@@ -266,14 +266,14 @@ inline any_work(me, sleeps, r, v, b, e) {
     skip_empty(shard_next, FROM_OUTSIDE);
     r = is_full(shard_next, FROM_OUTSIDE);
 #if FROM_INSIDE
-    any_local(sleeps, r);
+    any_local(leaves, r);
 #endif
     r = r || sees(0, me) || sees(1, me) || WORKERS > 2 && sees(WORKERS - 1, me) ||
         WORKERS > 3 && sees(WORKERS - 2, me)
   }
 }
 #else
-inline any_work(me, sleeps, r, v, b, e) {
+inline any_work(me, leaves, r, v, b, e) {
   atomic {
 #if BUG == 105 /* does not wait for who has the lock: spin_lock::synchronize() */
     true ->
@@ -284,7 +284,7 @@ inline any_work(me, sleeps, r, v, b, e) {
     r = is_full(shard_next, FROM_OUTSIDE)
   }
 #if FROM_INSIDE
-  any_local(sleeps, r);
+  any_local(leaves, r);
 #endif
   v = 0;
   do
@@ -309,17 +309,14 @@ inline any_work(me, sleeps, r, v, b, e) {
 }
 #endif
 
-/* may_sleep(): r says no. It `relies` on a watch if it leaves something alone. */
+/* may_sleep(): r says no */
 inline may_sleep(sees_to_watch, r, v, b, e) {
   STEP {
-#if FROM_INSIDE
-    relies = false;
-#endif
     any_work(NOBODY, true, r, v, b, e);
 #if FROM_INSIDE
     if
-    :: relies && !r && sees_to_watch -> /* see_to_watch() */
-       relies = false;
+    :: left_some && !r && sees_to_watch -> /* see_to_watch() */
+       left_some = false;
 #if BUG != 213 /* the watch is not said to be relied on */
        deferred = true;
 #endif
@@ -334,7 +331,7 @@ inline may_sleep(sees_to_watch, r, v, b, e) {
             fi
           }
        fi
-    :: else -> relies = false
+    :: else -> left_some = false
     fi
 #endif
   }
@@ -445,23 +442,6 @@ inline get_hands(s, i) {
 }
 #endif
 
-/* if (wants_hands() && any_work(me)) get_hands() */
-inline look_and_call(me, r, v, b, e, s, i) {
-  STEP {
-    s = NOBODY;
-    if
-    :: wants_hands ->
-       any_work(me, (BUG == 212), r, v, b, e); /* 212: and leaves something alone there, too */
-       if
-       :: r -> r = false; get_hands(s, i)
-       :: else
-       fi
-    :: else
-    fi
-  }
-  wake(call, s)
-}
-
 #ifdef WATCH
 /* ask_for_watch(); ok says whether anybody watches */
 inline ask_for_watch(s, ok) {
@@ -491,11 +471,44 @@ inline ask_for_watch(s, ok) {
             fi
           }
        fi
-    fi
+    fi;
+    wake(interrupt, s)
   }
-  wake(interrupt, s)
 }
 #endif
+
+/* share_work() */
+inline share_work(me, r, v, b, e, s, i) {
+  STEP {
+    s = NOBODY;
+    if
+    :: wants_hands ->
+       any_work(me, (BUG != 214), r, v, b, e); /* 214: leaves nothing alone */
+       if
+       :: r ->
+          r = false;
+#if FROM_INSIDE
+          left_some = false;
+#endif
+          get_hands(s, i)
+#if FROM_INSIDE
+       :: !r && left_some ->
+          left_some = false;
+#if BUG != 212 /* does not ask for a watch */
+          ask_for_watch(s, r);
+          if
+          :: r -> r = false; s = NOBODY
+          :: else -> get_hands(s, i)
+          fi
+#endif
+#endif
+       :: else
+       fi
+    :: else
+    fi;
+    wake(call, s)
+  }
+}
 
 #ifdef WATCH
 /* published_inside(), below the limit of a batch */
@@ -549,7 +562,7 @@ proctype worker(byte w) {
   byte v = 0, b = 0, e = 0, s = 0, i = 0, n = 0, who = 0;
   mtype what = 0;
 #if FROM_INSIDE
-  bool alone[OWNERS], yes = false, relies = false;
+  bool alone[OWNERS], yes = false, left_some = false;
   byte o = 0, first = 0, now = 0;
 #endif
 #ifdef WATCH
@@ -614,44 +627,44 @@ after_poll:
   }
 
 search:
-#if FROM_INSIDE
   STEP {
+#if FROM_INSIDE
     do
     :: o < OWNERS -> leaves_alone(o, yes, first, now); alone[o] = yes; yes = false; o++
     :: else -> o = 0; break
-    od
-  }
+    od;
 #endif
-  atomic {
-    if
-    :: has_work(shard_next, FROM_OUTSIDE) -> claim(shard_next, FROM_OUTSIDE, begin, end)
+    atomic {
+      if
+      :: has_work(shard_next, FROM_OUTSIDE) -> claim(shard_next, FROM_OUTSIDE, begin, end)
 #if FROM_INSIDE
-    :: !alone[0] && has_work(local_next[0], local_end(0)) ->
-       claim(local_next[0], local_end(0), begin, end)
+      :: !alone[0] && has_work(local_next[0], local_end(0)) ->
+         claim(local_next[0], local_end(0), begin, end)
 #if OWNERS > 1
-    :: !alone[1] && has_work(local_next[1], local_end(1)) ->
-       claim(local_next[1], local_end(1), begin, end)
+      :: !alone[1] && has_work(local_next[1], local_end(1)) ->
+         claim(local_next[1], local_end(1), begin, end)
 #endif
 #endif
-    :: w != 0 && can_rob(0) -> rob(0)
-    :: w != 1 && can_rob(1) -> rob(1)
+      :: w != 0 && can_rob(0) -> rob(0)
+      :: w != 1 && can_rob(1) -> rob(1)
 #if WORKERS > 2
-    :: w != 2 && can_rob(2) -> rob(2)
+      :: w != 2 && can_rob(2) -> rob(2)
 #endif
 #if WORKERS > 3
-    :: w != 3 && can_rob(3) -> rob(3)
+      :: w != 3 && can_rob(3) -> rob(3)
 #endif
-    :: else
-    fi;
+      :: else
+      fi;
 #if FROM_INSIDE
-    alone[0] = false;
-    alone[OWNERS - 1] = false;
+      alone[0] = false;
+      alone[OWNERS - 1] = false;
 #endif
-    in_search = (begin != end);
-    if
-    :: begin != end -> goto start_range
-    :: else
-    fi
+      in_search = (begin != end);
+      if
+      :: begin != end -> goto start_range
+      :: else
+      fi
+    }
   }
   atomic {
     if
@@ -666,7 +679,7 @@ search:
 
 start_range:
   atomic { claimed_begin[w] = begin; claimed_end[w] = end } /* claim::set() */
-  look_and_call(w, r, v, b, e, s, i);
+  share_work(w, r, v, b, e, s, i);
 #if BUG == 104 /* the search is not ended before functions run */
   if
   :: in_search -> in_search = false; goto run_range
@@ -681,7 +694,7 @@ start_range:
 end_search:
   atomic { searching--; is_searching = false }
 #if BUG != 101 /* no second look when a search ends */
-  look_and_call(w, r, v, b, e, s, i);
+  share_work(w, r, v, b, e, s, i);
 #endif
   if
   :: begin == end -> goto poll
@@ -812,7 +825,7 @@ runs_handler:
      }
 #if BUG != 107 /* a call is taken back, and nobody looks */
      if
-     :: r -> r = false; look_and_call(NOBODY, r, v, b, e, s, i)
+     :: r -> r = false; share_work(NOBODY, r, v, b, e, s, i)
      :: else
      fi
 #else
@@ -868,9 +881,6 @@ sleep:
   :: else
   fi;
 
-#ifdef WATCH
-  quiet = 0;
-#endif
 sleep_until_called:
   atomic {
     !parking_mutex ->
@@ -1022,6 +1032,7 @@ get_up:
     :: else
     fi;
     timed = false;
+    quiet = 0;
     parking_mutex = false;
 #endif
     if
@@ -1047,7 +1058,7 @@ get_up:
      in_reactor = false;
 #if BUG != 112 /* who was called and runs a handler instead does not look */
      if
-     :: undone -> undone = false; look_and_call(NOBODY, r, v, b, e, s, i)
+     :: undone -> undone = false; share_work(NOBODY, r, v, b, e, s, i)
      :: else
      fi;
 #endif
