@@ -22,6 +22,7 @@
 #include <bulkhead/sizing.hpp>
 #include <bulkhead/stats.hpp>
 #include <bulkhead/task_group.hpp>
+#include <bulkhead/tenants.hpp>
 #include <bulkhead/timeout.hpp>
 #include <bulkhead/version.hpp>
 
