@@ -19,6 +19,7 @@
 #include <bulkhead/permit.hpp>
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
+#include <bulkhead/shards.hpp>
 #include <bulkhead/sizing.hpp>
 #include <bulkhead/stats.hpp>
 #include <bulkhead/task_group.hpp>
