@@ -19,9 +19,11 @@
 #include <bulkhead/permit.hpp>
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
+#include <bulkhead/shards.hpp>
 #include <bulkhead/sizing.hpp>
 #include <bulkhead/stats.hpp>
 #include <bulkhead/task_group.hpp>
+#include <bulkhead/tenants.hpp>
 #include <bulkhead/timeout.hpp>
 #include <bulkhead/version.hpp>
 

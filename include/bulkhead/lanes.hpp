@@ -172,6 +172,8 @@ public:
 private:
   template <class>
   friend class basic_lanes;
+  template <class, class, class>
+  friend class tenants;
 
   explicit lane(std::shared_ptr<detail::lane_core> core) noexcept : core_(std::move(core)) {}
 

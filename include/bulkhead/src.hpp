@@ -28,6 +28,7 @@
 #include <bulkhead/impl/scheduler_admission.ipp>
 #include <bulkhead/impl/scheduler_workers.ipp>
 #include <bulkhead/impl/semaphore_core.ipp>
+#include <bulkhead/impl/shards.ipp>
 #include <bulkhead/impl/sizing.ipp>
 
 #endif

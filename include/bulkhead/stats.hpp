@@ -110,6 +110,21 @@ struct lane_stats {
   std::uint64_t cancelled = 0; // ended before they started, by cancellation or with the set
 
   std::uint64_t continuations = 0; // functions that came through the executor
+
+  /// Of several lanes.
+  lane_stats& operator+=(const lane_stats& other) noexcept {
+    in_flight += other.in_flight;
+    running += other.running;
+    queued += other.queued;
+    waiting += other.waiting;
+    submitted += other.submitted;
+    completed += other.completed;
+    failed += other.failed;
+    rejected += other.rejected;
+    cancelled += other.cancelled;
+    continuations += other.continuations;
+    return *this;
+  }
 };
 
 /// What pool::drain_for() found.

@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <new>
 
+#include <malloc.h>
+
 // Replaces the global allocation functions of a test executable with ones that count, and that can
 // be made to fail. To be included by one translation unit of the executable only.
 
@@ -41,12 +43,14 @@ inline void* global_allocate(std::size_t n, std::size_t alignment) {
   if (!p) throw std::bad_alloc();
   ++global_memory.blocks;
   ++global_memory.allocations;
+  global_memory.bytes += static_cast<long>(malloc_usable_size(p));
   return p;
 }
 
 inline void global_deallocate(void* p) noexcept {
   if (!p) return;
   --global_memory.blocks;
+  global_memory.bytes -= static_cast<long>(malloc_usable_size(p));
   std::free(p);
 }
 

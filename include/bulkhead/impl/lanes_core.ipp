@@ -758,6 +758,11 @@ BULKHEAD_DECL bool lane_core::is_idle() const noexcept {
   return is_idle_locked();
 }
 
+BULKHEAD_DECL bool lane_core::settle() noexcept {
+  std::lock_guard lock(set_->mutex_);
+  return is_idle_locked() && set_->order_.settle(*this);
+}
+
 } // namespace bulkhead::detail
 
 #endif

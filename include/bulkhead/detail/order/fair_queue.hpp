@@ -92,13 +92,23 @@ public:
     if (waits) add(e);
   }
 
+  /// Whether `e`, which does not wait, owes nothing, so that one that joins in its place would have the
+  /// same turns. What it may owe is a part of its last task, the end of which is ahead of the virtual
+  /// time. While nobody of its priority waits, all debts are forgiven: virtual time goes on to the
+  /// last of these ends.
+  bool settle(const entry& e) noexcept {
+    level& l = *e.level_;
+    if (l.heap.empty()) l.now = l.latest;
+    return finish_of(e) <= l.now;
+  }
+
   bool empty() const noexcept { return size_ == 0; }
   std::size_t size() const noexcept { return size_; }
 
   /// `e` has something to do.
   void add(entry& e) noexcept {
     level& l = *e.level_;
-    e.start_ = (std::max)(l.now, e.finish_ - static_cast<double>(l.base - e.base_));
+    e.start_ = (std::max)(l.now, finish_of(e));
     e.order_ = ++l.last_order;
     e.index_ = l.heap.size();
     l.heap.push_back(&e); // there is room since join()
@@ -128,6 +138,7 @@ public:
     entry& e = *l->heap.front();
     l->now = e.start_;
     set_finish(e, e.start_ + 1 / e.weight_);
+    l->latest = (std::max)(l->latest, e.finish_);
     remove(e);
     if (l->now >= furthest) move_base(*l);
     return static_cast<T*>(&e);
@@ -140,7 +151,8 @@ private:
     const int priority;
     double now = 0; // virtual time, counted from base
     std::uint64_t base = 0;
-    double owed = 0; // turns, if there is a minimum share
+    double latest = 0; // end of the tasks that were begun, counted from base
+    double owed = 0;   // turns, if there is a minimum share
     std::size_t members = 0;
     std::uint64_t last_order = 0;
     std::vector<entry*> heap;
@@ -172,6 +184,10 @@ private:
   /// be rare.
   static constexpr double furthest = 1 << 20;
 
+  static double finish_of(const entry& e) noexcept {
+    return e.finish_ - static_cast<double>(e.level_->base - e.base_);
+  }
+
   static void set_finish(entry& e, double finish) noexcept {
     e.finish_ = finish;
     e.base_ = e.level_->base;
@@ -182,6 +198,7 @@ private:
     const double by = std::floor(l.now);
     l.base += static_cast<std::uint64_t>(by);
     l.now -= by;
+    l.latest -= by;
     for (entry* e : l.heap) e->start_ -= by;
   }
 

@@ -253,6 +253,9 @@ public:
   /// Whether nothing is queued, waits, runs, or is about to be queued.
   bool is_idle() const noexcept;
 
+  /// Whether it is idle and owes nothing: then one that is opened instead has no advantage over it.
+  bool settle() noexcept;
+
 private:
   friend class lanes_core;
   using tasks = intrusive_list<lane_task>;
