@@ -334,6 +334,27 @@ BOOST_AUTO_TEST_CASE(a_handler_that_bypasses_the_pool_may_block_for_its_work) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(it_may_also_block_for_what_it_has_posted_while_all_others_were_busy) {
+  for (int round = 0; round != test::scaled(60); ++round) {
+    pool p(with(2));
+    test::gate busy, posted, ran;
+    p.submit([&] {
+      busy.open();
+      posted.wait();
+    });
+    busy.wait();
+    wait_until([&] { return p.stats().idle == 1; }); // the other one sleeps, at the reactor
+    asio::io_context& raw = p;
+    asio::post(raw.get_executor(), [&] {
+      asio::post(p, [&] { ran.open(); });
+      posted.open();
+      ran.wait();
+    });
+    ran.wait();
+    p.join();
+  }
+}
+
 BOOST_AUTO_TEST_CASE(many_more_workers_than_processors_lose_nothing) {
   pool p(with(64));
   std::atomic<long> ran{0};

@@ -13,6 +13,7 @@
 
 #include <bulkhead/lanes.hpp>
 #include <bulkhead/pool.hpp>
+#include <bulkhead/shards.hpp>
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
@@ -20,6 +21,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <future>
 #include <string_view>
 #include <thread>
@@ -175,6 +177,44 @@ struct lane_on : Pool {
   }
 
   bulkhead::lane::executor_type lane = bulkhead::limit_concurrency(this->get_executor(), 1);
+};
+
+/// Functions of keys, in the order of each: one queue for all.
+struct one_lane : bulkhead_pool {
+  static constexpr std::string_view name = "one_lane";
+
+  explicit one_lane(std::size_t threads)
+      : bulkhead_pool(threads), set(get_executor(), all(threads)) {}
+
+  static bulkhead::lanes_options all(std::size_t threads) {
+    bulkhead::lanes_options o;
+    o.concurrency = threads;
+    return o;
+  }
+
+  template <class F>
+  void run(F f) {
+    while (!lane.try_submit(f)) std::this_thread::yield();
+  }
+
+  bulkhead::lanes set;
+  bulkhead::lane lane = set.open();
+};
+
+/// A queue for each of some parts of the keys.
+struct sharded : bulkhead_pool {
+  static constexpr std::string_view name = "shards";
+
+  explicit sharded(std::size_t threads) : bulkhead_pool(threads), shards(get_executor(), 16) {}
+
+  template <class F>
+  void run(F f) {
+    static thread_local std::uint64_t key = 0;
+    ++key;
+    while (!shards.try_submit(key, f)) std::this_thread::yield();
+  }
+
+  bulkhead::shards shards;
 };
 
 /// As many workers as the others have, beside the thread that queues.

@@ -190,6 +190,8 @@ struct contenders {
   static constexpr measurement one_at_a_time[] = {
       {"W9o", Pool::name, from_outside<Pool, count_apart, 1, 1'000'000>}...,
       {"W9i", Pool::name, from_inside<Pool, count_apart>}...};
+  static constexpr measurement in_lanes[] = {
+      {"W2k", Pool::name, from_outside<Pool, count_apart, 4, 1'000'000>}...};
   static constexpr measurement idling[] = {{"idle", Pool::name, idle<Pool>}...};
 };
 
@@ -204,6 +206,7 @@ std::vector<measurement> throughput() {
   append(all, contenders<bulkhead_submit, asio_pool, tbb_group, tbb_enqueue, moodycamel_queue,
                          std_async>::working);
   append(all, contenders<bulkhead_submit, asio_pool, tbb_enqueue, moodycamel_queue>::idling);
+  append(all, contenders<one_lane, sharded>::in_lanes);
   append(all, contenders<lane_on<bulkhead_pool>, lane_on<asio_pool>, strand_on<bulkhead_pool>,
                          strand_on<asio_pool>>::one_at_a_time);
   return all;

@@ -83,6 +83,8 @@ WORKLOADS = (
              args={"load": 0.5}, quick={"load": 0.5, "tasks": 8_000}),
     Workload("W8 80 %", "The same at 80 %.", W8, program="W8", metric="p50_ns",
              args={"load": 0.8}, quick={"load": 0.8, "tasks": 8_000}),
+    Workload("W2k", "W2p into one lane with as many in flight as there are workers, and into 16 shards "
+             "by a key, with one each.", ("one_lane", "shards"), quick=FEWER),
     Workload("W9o", "One thread posts a million tasks that do nothing but count to a lane of "
              "concurrency 1, or to Asio's strand.", STRANDS, asio=("strand",), quick=FEWER),
     Workload("W9i", "W3p through a lane of concurrency 1, or Asio's strand.", STRANDS,
@@ -140,6 +142,7 @@ TARGETS = (
     Target("W7a", ("parallel_group",), 5, 12, ours="bulkhead"),
     Target("W7a", ("channel",), 3, 8, ours="bulkhead"),
     Target("W7b", ("channel",), 1.6, 3, ours="bulkhead"),
+    Target("W2k", ("one_lane",), 1, 1, ours="shards"),
     Target("W9o", ("strand",), 1, 1, ours="lane_on_asio"),
     Target("W9o", ("strand_on_bulkhead",), 1, 1, ours="lane"),
     Target("W9i", ("strand",), 1, 1, ours="lane_on_asio"),

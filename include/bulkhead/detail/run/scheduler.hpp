@@ -563,6 +563,7 @@ private:
   /// After a worker has filled a cell of its own queue. To call somebody costs more than a few small
   /// functions, so that is left until there are many; meanwhile somebody who sleeps watches.
   void published_inside(worker& w) noexcept {
+    if (w.in_reactor) leave_reactor(w); // a function runs there that has not come through the pool
     if (!wants_hands()) return;
     if (++w.unannounced != batch && ask_for_watch()) return;
     w.unannounced = 0;
