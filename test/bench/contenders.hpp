@@ -205,7 +205,15 @@ struct one_lane : bulkhead_pool {
 struct sharded : bulkhead_pool {
   static constexpr std::string_view name = "shards";
 
-  explicit sharded(std::size_t threads) : bulkhead_pool(threads), shards(get_executor(), 16) {}
+  explicit sharded(std::size_t threads)
+      : bulkhead_pool(threads), shards(get_executor(), 16, bounded()) {}
+
+  /// As many in all as one lane.
+  static bulkhead::shards_options bounded() {
+    bulkhead::shards_options o;
+    o.queue_limit = bulkhead::lane_options().queue_limit / 16;
+    return o;
+  }
 
   template <class F>
   void run(F f) {
