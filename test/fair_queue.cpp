@@ -273,9 +273,11 @@ BOOST_AUTO_TEST_CASE(the_greatest_weights_are_told_apart_and_keep_nobody_out) {
   house h;
   tenant& least = h.open(1, 0, plenty);
   h.queue().set_weight(least, 1e-6);
-  h.serve(1'000'000);
+  h.serve(100'000);
+  h.queue().set_weight(least, 0.01);
+  h.serve(10'480); // nearly as far as it counts
   h.queue().set_weight(least, 1);
-  h.serve(1'048'000);
+  h.serve(1);
   tenant& a = h.open(50'000, 0, plenty);
   tenant& b = h.open(100'000, 0, plenty);
   least.ran = 0;
@@ -579,7 +581,7 @@ void compare_with_reference(std::uint64_t seed, double minimum_share) {
 void compare_many_with_reference(double minimum_share) {
   const char* const given = std::getenv("BULKHEAD_SEED");
   if (given) return compare_with_reference(std::strtoull(given, nullptr, 10), minimum_share);
-  const auto rounds = static_cast<std::uint64_t>(test::scaled(20));
+  const auto rounds = static_cast<std::uint64_t>(test::sanitized ? 1 : 6);
   for (std::uint64_t seed = 1; seed <= rounds; ++seed)
     BOOST_TEST_CONTEXT("BULKHEAD_SEED=" << seed) compare_with_reference(seed, minimum_share);
 }

@@ -337,6 +337,22 @@ BOOST_AUTO_TEST_CASE(a_drain_can_be_cancelled_at_any_time) {
   test::cancellation_matrix(make_drain<true>, expect_no_error);
 }
 
+BOOST_AUTO_TEST_CASE(a_drain_closes_the_lane_also_when_its_wait_is_cancelled) {
+  asio::io_context io;
+  lanes l(io, {.concurrency = 1});
+  const lane a = l.open();
+  asio::cancellation_signal signal;
+  std::optional<error_code> ended;
+  int ran = 0;
+  BOOST_TEST(a.try_submit([&] { ++ran; }));
+  a.async_drain(asio::bind_cancellation_slot(signal.slot(), [&](error_code ec) { ended = ec; }));
+  signal.emit(asio::cancellation_type::terminal);
+  BOOST_TEST(!a.try_submit(nothing));
+  test::run(io);
+  BOOST_TEST((ended == aborted));
+  BOOST_TEST(ran == 1);
+}
+
 BOOST_AUTO_TEST_CASE(a_start_and_a_cancellation_exclude_each_other) {
   test::cancellation_race(make_submit<where::queued>, expect_42, test::scaled(200));
   test::cancellation_race(make_submit<where::waiting>, expect_42, test::scaled(200));

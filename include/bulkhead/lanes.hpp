@@ -156,7 +156,7 @@ public:
     core_->set_weight(weight);
   }
 
-  /// At once, for what is queued too.
+  /// At once, for what is queued too. Errors: bad_alloc, with nothing changed.
   void set_priority(int priority) const { core_->set_priority(priority); }
 
   /// Lowered, it takes nothing back. Errors: std::invalid_argument if it is 0.
