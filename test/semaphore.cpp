@@ -141,6 +141,22 @@ struct slow_executor {
 
 // --- counting -----------------------------------------------------------------------------------
 
+BOOST_AUTO_TEST_CASE(a_handler_that_is_an_lvalue_is_copied) {
+  asio::io_context io;
+  semaphore s(io, 1);
+  int calls = 0;
+  auto handler = [&calls, owned = std::make_shared<int>(1)](error_code, permit) {
+    calls += *owned;
+  };
+  const auto constant = handler;
+  for (int i = 0; i != 2; ++i) {
+    s.async_acquire(handler); // granted, or waits
+    s.async_acquire(constant);
+  }
+  test::run(io);
+  BOOST_TEST(calls == 4);
+}
+
 BOOST_AUTO_TEST_CASE(units_are_taken_and_given_back) {
   asio::io_context io;
   semaphore s(io, 5);

@@ -114,6 +114,22 @@ bool refused(task_group& g) {
 
 // --- arguments ----------------------------------------------------------------------------------
 
+BOOST_AUTO_TEST_CASE(a_handler_that_is_an_lvalue_is_copied) {
+  asio::io_context io;
+  task_group g(io, {.limit = 1});
+  int calls = 0;
+  auto handler = [&calls, owned = std::make_shared<int>(1)](auto) { calls += *owned; };
+  const auto constant = handler;
+  for (int i = 0; i != 2; ++i) {
+    g.async_spawn([] {}, handler); // starts, or waits
+    g.async_spawn([] {}, constant);
+    g.async_join(handler);
+    g.async_join(constant);
+  }
+  test::run(io);
+  BOOST_TEST(calls == 8);
+}
+
 BOOST_AUTO_TEST_CASE(a_limit_of_zero_is_an_invalid_argument) {
   asio::io_context io;
   const std::string message = message_of([&] { task_group g(io, group_options{.limit = 0}); });

@@ -241,7 +241,7 @@ private:
     using waiter = permit_waiter<std::decay_t<Handler>, Initiation, Refusal, std::decay_t<Args>...>;
     auto l = limiter_; // it may go with the operation
     l.get().async_acquire(weight_,
-                          waiter(std::decay_t<Handler>(std::move(handler)),
+                          waiter(std::decay_t<Handler>(std::forward<Handler>(handler)),
                                  std::forward<I>(initiation), where_, std::forward<Args>(args)...));
   }
 

@@ -210,7 +210,8 @@ private:
       error_code ec;
       permit p;
       if (core_->acquire_now(weight, ec, p)) {
-        detail::complete_immediately(handler_type(std::move(handler)), executor_, ec, std::move(p));
+        detail::complete_immediately(handler_type(std::forward<Handler>(handler)), executor_, ec,
+                                     std::move(p));
         return;
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
@@ -224,7 +225,7 @@ private:
             detail::task_of(asio::get_associated_executor(handler, executor_));
         who = std::make_unique<detail::holder>(*core_, weight, where, task, is_operations);
       }
-      op& waiter = *op::create(handler_type(std::move(handler)), executor_, weight);
+      op& waiter = *op::create(handler_type(std::forward<Handler>(handler)), executor_, weight);
       waiter.who = std::move(who);
       detail::prepare_wait(slot, *core_, waiter);
       // Once the operation is queued, this object may be gone, and the engine with it.

@@ -175,7 +175,7 @@ public:
     if constexpr (detail::awaits<std::decay_t<Token>>)
       return spawn_in_coroutine(core_, std::move(child), std::decay_t<Token>(std::as_const(token)));
     else
-      return wait_for_slot(core_, std::move(child), token);
+      return wait_for_slot<Token>(core_, std::move(child), token);
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
@@ -238,14 +238,16 @@ private:
       detail::child_ptr c = std::move(what.ptr);
       error_code ec;
       if (core_->spawn_now(c, ec)) {
-        detail::complete_immediately(handler_type(std::move(handler)), core_->executor(), ec);
+        detail::complete_immediately(handler_type(std::forward<Handler>(handler)),
+                                     core_->executor(), ec);
         return;
       }
       auto slot = asio::get_associated_cancellation_slot(handler);
       auto core = core_; // once the operation is queued, this object may be gone
       const auto asker =
           detail::task_gate_of(asio::get_associated_executor(handler, core->executor()));
-      op& waiter = *op::create(handler_type(std::move(handler)), core->executor(), std::move(c));
+      op& waiter =
+          *op::create(handler_type(std::forward<Handler>(handler)), core->executor(), std::move(c));
       detail::prepare_wait(slot, *core, waiter);
       core->enqueue(waiter, asker);
     }
@@ -261,12 +263,12 @@ private:
                                       detail::new_child what, Token token) {
     error_code ec;
     if (core->spawn_now(what.ptr, ec)) co_return detail::result_of_wait<Token>(ec);
-    co_return co_await wait_for_slot(std::move(core), std::move(what), token);
+    co_return co_await wait_for_slot<Token>(std::move(core), std::move(what), token);
   }
 
   template <class Token>
   static auto wait_for_slot(std::shared_ptr<detail::group_core> core, detail::new_child what,
-                            Token& token) {
+                            std::remove_reference_t<Token>& token) {
     return asio::async_initiate<Token, void(error_code)>(initiate_spawn(std::move(core)), token,
                                                          std::move(what));
   }
@@ -288,12 +290,13 @@ private:
       auto core = core_;
       if (core->is_within_child(
               detail::task_gate_of(asio::get_associated_executor(handler, core->executor())))) {
-        detail::complete_immediately(handler_type(std::move(handler)), core->executor(),
+        detail::complete_immediately(handler_type(std::forward<Handler>(handler)), core->executor(),
                                      detail::to_exception_ptr(errc::would_deadlock));
         return;
       }
-      detail::begin_wait(slot, core->joins(),
-                         *op::create(handler_type(std::move(handler)), core->executor()));
+      detail::begin_wait(
+          slot, core->joins(),
+          *op::create(handler_type(std::forward<Handler>(handler)), core->executor()));
       core->settle();
     }
 

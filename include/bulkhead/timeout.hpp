@@ -151,8 +151,9 @@ private:
     d->run_first([&] {
       d->listen(boost::asio::get_associated_cancellation_slot(handler));
       d->start(duration_);
-      std::move(initiation)(timed_handler<Clock, handler_type>(handler_type(std::move(handler)), d),
-                            std::forward<Args>(args)...);
+      std::move(initiation)(
+          timed_handler<Clock, handler_type>(handler_type(std::forward<Handler>(handler)), d),
+          std::forward<Args>(args)...);
     });
   }
 

@@ -134,9 +134,10 @@ public:
       void operator()(Handler&& handler, std::size_t weight) const {
         using handler_type = std::decay_t<Handler>;
         if (target->limiter)
-          target->limiter->async_acquire(weight, handler_type(std::move(handler)));
+          target->limiter->async_acquire(weight, handler_type(std::forward<Handler>(handler)));
         else
-          detail::complete_immediately(handler_type(std::move(handler)), target->executor,
+          detail::complete_immediately(handler_type(std::forward<Handler>(handler)),
+                                       target->executor,
                                        error_code(boost::asio::error::operation_aborted), permit());
       }
     };
