@@ -593,3 +593,57 @@ BOOST_AUTO_TEST_CASE(turns_are_those_of_a_plain_scheduler) { compare_many_with_r
 BOOST_AUTO_TEST_CASE(turns_with_a_minimum_share_are_those_of_a_plain_scheduler) {
   for (double share : {0.1, 0.25, 0.4, 0.9}) compare_many_with_reference(share);
 }
+
+// --- who owes nothing ---------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(who_has_just_had_its_turn_owes_while_others_wait) {
+  house h;
+  tenant& once = h.open(0.25, 0, 1); // its turn counts as four
+  h.open(1, 0, plenty);
+  tenant& fresh = h.open(1);
+  h.serve(1);
+  BOOST_TEST(once.ran == 1);
+  BOOST_TEST(h.queue().settle(fresh));
+  h.serve(4);
+  BOOST_TEST(!h.queue().settle(once));
+  h.serve(1);
+  BOOST_TEST(h.queue().settle(once));
+}
+
+BOOST_AUTO_TEST_CASE(when_nobody_of_its_priority_waits_all_debts_are_forgiven) {
+  house h;
+  tenant& a = h.open(0.001, 0, 1);
+  tenant& b = h.open(1000, 0, 1);
+  h.open(1, -1, plenty); // is no matter of theirs
+  h.serve(2);
+  BOOST_TEST(h.queue().settle(b));
+  BOOST_TEST(h.queue().settle(a));
+  h.give(a, 1);
+  h.give(b, 1);
+  BOOST_TEST(h.serve() == &a); // they are equals again
+}
+
+// By turns that count as a million each, virtual time is soon counted from another base.
+BOOST_AUTO_TEST_CASE(debts_are_told_however_long_a_queue_is_in_use) {
+  house h;
+  tenant& light = h.open(1e-6);
+  tenant& other = h.open(1);
+  for (int i = 0; i != 100; ++i) {
+    h.give(light, 1);
+    h.give(other, 1);
+    h.serve(1);
+    tenant& had = light.tasks == 0 ? light : other;
+    BOOST_TEST(!h.queue().settle(had));
+    h.serve(1);
+    BOOST_TEST(h.queue().settle(light));
+    BOOST_TEST(h.queue().settle(other));
+  }
+  tenant& busy = h.open(0.001, 0, plenty);
+  h.give(light, 1);
+  while (light.tasks != 0) h.serve(1);
+  BOOST_TEST(!h.queue().settle(light));
+  const long before = busy.ran;
+  while (!h.queue().settle(light)) h.serve(1);
+  BOOST_TEST(busy.ran - before >= 999);
+  BOOST_TEST(busy.ran - before <= 1002);
+}
