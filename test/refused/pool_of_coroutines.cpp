@@ -5,7 +5,7 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-// refused: a pool runs functions, not coroutines: give this one to a bulkhead::task_group
+// refused: pools and lanes run functions, not coroutines: give this one to a bulkhead::task_group
 
 #include <bulkhead/pool.hpp>
 
