@@ -57,12 +57,9 @@ namespace detail {
 template <class... R>
 class scope;
 
-inline std::shared_ptr<group_core> make_group(const asio::any_io_executor& ex,
-                                              gate_ptr<gate> parent, const group_options& o) {
-  return std::allocate_shared<group_core>(
-      block_allocator<group_core>(), ex, std::move(parent), o.limit,
-      o.error == on_error::collect ? group_core::policy::collect
-                                   : group_core::policy::cancel_siblings);
+inline group_core::policy policy_of(const group_options& o) noexcept {
+  return o.error == on_error::collect ? group_core::policy::collect
+                                      : group_core::policy::cancel_siblings;
 }
 
 } // namespace detail
@@ -107,8 +104,10 @@ public:
   /// Errors: std::invalid_argument if options.limit is 0.
   explicit task_group(const executor_type& ex, group_options options = {})
       : core_((detail::require_limit("group_options::limit", options.limit),
-               detail::make_group(ex, detail::task_gate_of(ex), options))) {
-    core_->attach();
+               std::allocate_shared<detail::group_core>(
+                   detail::block_allocator<detail::group_core>(), ex, detail::task_gate_of(ex),
+                   options.limit, detail::policy_of(options)))) {
+    core_->attach(core_);
   }
 
   template <class ExecutionContext>
@@ -116,7 +115,10 @@ public:
   explicit task_group(ExecutionContext& context, group_options options = {})
       : task_group(executor_type(context.get_executor()), options) {}
 
-  task_group(task_group&&) noexcept = default;
+  task_group(task_group&& other) noexcept
+      : core_(other.core_ ? other.core_->shared_from_this() : nullptr) {
+    other.core_.reset();
+  }
   task_group& operator=(task_group&&) = delete;
 
   /// Says so on stderr, in debug builds, if children are cancelled by this.
@@ -173,9 +175,10 @@ public:
   auto async_spawn(Child&& c, Token&& token = Token()) {
     detail::new_child child(detail::make_child(std::forward<Child>(c)));
     if constexpr (detail::awaits<std::decay_t<Token>>)
-      return spawn_in_coroutine(core_, std::move(child), std::decay_t<Token>(std::as_const(token)));
+      return spawn_in_coroutine(core(), std::move(child),
+                                std::decay_t<Token>(std::as_const(token)));
     else
-      return wait_for_slot<Token>(core_, std::move(child), token);
+      return wait_for_slot<Token>(core(), std::move(child), token);
   }
 
   /// Waits until no child is in flight or pending. Any number of joins may wait; an empty group
@@ -190,7 +193,7 @@ public:
   ///                       system_error(would_deadlock)      a child of this group asks
   template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
   auto async_join(Token&& token = Token()) {
-    return detail::initiate<void(std::exception_ptr), Token>(initiate_join(core_), token);
+    return detail::initiate<void(std::exception_ptr), Token>(initiate_join(core()), token);
   }
 
   /// Cancels the children: those in flight get `type` through their slots, and a stop_token is stopped
@@ -220,7 +223,11 @@ private:
   template <class...>
   friend class detail::scope;
 
-  explicit task_group(std::shared_ptr<detail::group_core> core) noexcept : core_(std::move(core)) {}
+  /// The group of a scope, of which both are parts.
+  explicit task_group(detail::group_core& core) noexcept : core_(std::shared_ptr<void>(), &core) {}
+
+  /// For an operation, which may outlive this object.
+  std::shared_ptr<detail::group_core> core() const noexcept { return core_->shared_from_this(); }
 
   class initiate_spawn {
   public:
@@ -304,7 +311,7 @@ private:
     std::shared_ptr<detail::group_core> core_;
   };
 
-  std::shared_ptr<detail::group_core> core_;
+  std::shared_ptr<detail::group_core> core_; // in a scope it keeps nothing
 };
 
 namespace detail {
@@ -325,13 +332,15 @@ public:
   template <class Body>
   static std::shared_ptr<scope> create(const asio::any_io_executor& ex, gate_ptr<gate> parent,
                                        const group_options& o, Body&& body) {
-    auto s =
-        std::allocate_shared<scope>(block_allocator<scope>(), make_group(ex, std::move(parent), o));
+    auto s = std::allocate_shared<scope>(block_allocator<scope>(), ex, std::move(parent), o.limit,
+                                         policy_of(o));
     s->make_body(std::forward<Body>(body));
     return s;
   }
 
-  explicit scope(std::shared_ptr<group_core> core) : driver<R...>(core), group_(std::move(core)) {}
+  scope(const asio::any_io_executor& ex, gate_ptr<gate> parent, std::size_t limit,
+        group_core::policy policy)
+      : driver<R...>(ex, std::move(parent), limit, policy), group_(this->core()) {}
 
 private:
   template <class Body>
@@ -361,13 +370,21 @@ private:
     body_ = child_of<callable, sink>::create(callable{std::forward<Body>(body), &group_}, s);
   }
 
-  void begin() override { this->core()->start_body(std::move(body_)); }
+  void begin() override { this->core().start_body(std::move(body_)); }
+
+  std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept override {
+    error = driver<R...>::conclude(std::move(error), cancelled);
+    if (error) result_.reset();
+    return error;
+  }
 
   void succeed(waiter& op) noexcept override {
     if constexpr (sizeof...(R) == 0) {
       op.complete(nullptr);
     } else if (result_) {
-      op.complete(nullptr, std::move(std::get<R>(*result_))...);
+      std::tuple<R...> result = std::move(*result_);
+      result_.reset();
+      op.complete(nullptr, std::move(std::get<R>(result))...);
     } else { // the body was aborted
       op.complete(aborted(), R()...);
     }

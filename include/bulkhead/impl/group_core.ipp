@@ -156,17 +156,18 @@ BULKHEAD_DECL void group_core::start_body(child_ptr body) noexcept {
 }
 
 BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) {
+  group_core& core = *group; // its driver keeps it until the body has ended
   gate_ptr<runner> r;
   std::exception_ptr error;
   try {
-    r = runner::of(group);
+    r = runner::of(std::move(group));
   } catch (...) {
     error = std::current_exception();
   }
   if (r && r->run(&group_core::assign_body).has_run) return;
-  child& body = *group->body_; // which nobody else has seen
+  child& body = *core.body_; // which nobody else has seen
   body.clear();
-  group->child_ended(body, error ? error : aborted(), nullptr);
+  core.child_ended(body, error ? error : aborted(), nullptr);
 }
 
 /// Unless the scope was cancelled before.
@@ -201,8 +202,9 @@ BULKHEAD_DECL group_core::group_core(const boost::asio::any_io_executor& ex, gat
       never_blocking_(boost::asio::require(executor_, boost::asio::execution::blocking.never)),
       context_(context_of(executor_)), parent_(std::move(parent)), limit_(limit), policy_(p) {}
 
-BULKHEAD_DECL void group_core::attach() {
-  if (context_) subscription_.subscribe(*context_, shared_from_this());
+BULKHEAD_DECL void group_core::attach(const std::shared_ptr<group_core>& self) {
+  self_ = self;
+  if (context_) subscription_.subscribe(*context_, self);
 }
 
 BULKHEAD_DECL void group_core::drive(std::shared_ptr<group_driver> driver, bool pulls) {

@@ -11,7 +11,6 @@
 #include <bulkhead/detail/group/group_core.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
-#include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
 #include <bulkhead/detail/wait/wait_set.hpp>
 
@@ -21,10 +20,11 @@
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/system_executor.hpp>
 
+#include <atomic>
 #include <concepts>
+#include <cstddef>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -38,6 +38,10 @@ namespace bulkhead::detail {
 /// more. When the group's own context shuts down, the handler is destroyed in its turn, after the
 /// children that may use what it owns; only when the handler's context is another one and goes
 /// first, the handler must go at once.
+///
+/// The group is a part of it: so there is one object to keep, and what keeps the group, a posted
+/// function that finds nothing to do any more, keeps all of it for a while. What came from the caller
+/// is not to wait for that: conclude() lets it go.
 template <class... R>
 class driver : public group_driver,
                public shutdown_target,
@@ -52,37 +56,30 @@ public:
   driver(const driver&) = delete;
   driver& operator=(const driver&) = delete;
 
-  boost::asio::execution_context* context() const noexcept { return core_->context(); }
+  boost::asio::execution_context* context() const noexcept { return core_.context(); }
 
-  wait_key reserve(waiter&) {
-    core_->attach();
-    return the_only_wait;
-  }
+  group_core& core() noexcept { return core_; }
 
+  wait_key reserve(waiter&) noexcept { return the_only_wait; }
   void unreserve(waiter&) noexcept {}
 
   void enqueue(waiter& op) {
-    {
-      std::lock_guard lock(mutex_);
-      op_ = &op;
-    }
-    const auto keep = this->shared_from_this();
-    core_->drive(keep, pulls());
+    op_.store(&op, std::memory_order_release);
+    core_.drive(this->shared_from_this(), pulls());
     begin();
   }
 
   void cancel(wait_key, boost::asio::cancellation_type type) noexcept {
-    {
-      std::lock_guard lock(mutex_);
-      if (!op_) return;
-      cancelled_ = true;
-    }
+    if (!op_.load(std::memory_order_acquire)) return;
+    cancelled_.store(true, std::memory_order_relaxed);
     on_cancel();
-    core_->cancel_children(type, true);
+    core_.cancel_children(type, true);
   }
 
 protected:
-  explicit driver(std::shared_ptr<group_core> core) noexcept : core_(std::move(core)) {}
+  driver(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent, std::size_t limit,
+         group_core::policy policy)
+      : core_(ex, std::move(parent), limit, policy) {}
   virtual ~driver() = default;
 
   /// Whether on_progress() is of use.
@@ -94,7 +91,8 @@ protected:
   /// The token's slot was emitted at; the children have not heard of it yet.
   virtual void on_cancel() noexcept {}
 
-  /// What to report when all has ended, or null: then succeed() follows. `error` is the group's.
+  /// What to report when all has ended, or null: then succeed() follows, if anybody still waits. `error`
+  /// is the group's.
   virtual std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept {
     return !error && cancelled ? aborted() : error;
   }
@@ -102,51 +100,38 @@ protected:
   /// Completes `op` with the result of a group in which nothing failed.
   virtual void succeed(waiter& op) noexcept = 0;
 
-  const std::shared_ptr<group_core>& core() const noexcept { return core_; }
-
 private:
   static constexpr wait_key the_only_wait{0, 0};
 
   void on_finished(std::exception_ptr error, bool is_dead) noexcept final {
-    waiter* op;
-    bool cancelled;
-    {
-      std::lock_guard lock(mutex_);
-      op = std::exchange(op_, nullptr);
-      cancelled = cancelled_;
-    }
+    waiter* const op = op_.exchange(nullptr, std::memory_order_acq_rel);
+    error = conclude(std::move(error), cancelled_.load(std::memory_order_relaxed));
     if (op && is_dead) {
       op->retire();
     } else if (op) {
-      error = conclude(std::move(error), cancelled);
       if (error)
         op->complete(std::move(error), R()...);
       else
         succeed(*op);
     }
-    core_->end_departure();
+    core_.end_departure();
     if (op && is_dead) op->destroy();
   }
 
   /// The handler's own context goes, which is another one.
   void on_context_shutdown(wait_key) noexcept final {
-    waiter* op;
-    {
-      std::lock_guard lock(mutex_);
-      op = std::exchange(op_, nullptr);
-    }
-    if (!op) return core_->wait_for_departures(); // it may be on its way there
-    core_->begin_departure();
+    waiter* const op = op_.exchange(nullptr, std::memory_order_acq_rel);
+    if (!op) return core_.wait_for_departures(); // it may be on its way there
+    core_.begin_departure();
     op->retire();
-    core_->end_departure();
-    core_->cancel_children(boost::asio::cancellation_type::terminal, true);
+    core_.end_departure();
+    core_.cancel_children(boost::asio::cancellation_type::terminal, true);
     op->destroy();
   }
 
-  const std::shared_ptr<group_core> core_;
-  spin_lock mutex_;
-  waiter* op_ = nullptr;
-  bool cancelled_ = false; // through the token's slot
+  group_core core_;
+  std::atomic<waiter*> op_{nullptr};
+  std::atomic<bool> cancelled_{false}; // through the token's slot
 };
 
 inline void require_limit(const char* name, std::size_t limit) {
@@ -209,6 +194,7 @@ void start_driver(std::shared_ptr<Driver> d, Slot slot, Handler&& handler,
                   const boost::asio::any_io_executor& ex) {
   using op = waiting_operation<typename Driver::waiter, Handler, boost::asio::any_io_executor,
                                typename Driver::signature>;
+  d->core().attach({d, &d->core()});
   begin_wait(slot, d, *op::create(std::move(handler), ex));
 }
 

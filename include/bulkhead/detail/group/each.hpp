@@ -108,8 +108,9 @@ public:
   using typename driver<R...>::waiter;
   static constexpr group_core::policy policy = Results::policy;
 
-  each(std::shared_ptr<group_core> core, View view, F f)
-      : driver<R...>(std::move(core)), view_(std::in_place, std::move(view)),
+  each(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent, std::size_t limit, View view,
+       F f)
+      : driver<R...>(ex, std::move(parent), limit, policy), view_(std::in_place, std::move(view)),
         function_(std::in_place, std::move(f)) {}
 
 private:
@@ -145,7 +146,7 @@ private:
 
   void begin() override {
     auto self = std::static_pointer_cast<each>(this->shared_from_this());
-    boost::asio::post(this->core()->executor(), first_pull(std::move(self)));
+    boost::asio::post(this->core().executor(), first_pull(std::move(self)));
   }
 
   /// Destroyed uninvoked, it ends a group that has not begun.
@@ -174,7 +175,7 @@ private:
     do {
       if (!exhausted_) pull();
       if (results_.succeeded() && !std::exchange(stopped_, true))
-        this->core()->cancel_children(boost::asio::cancellation_type::terminal, true);
+        this->core().cancel_children(boost::asio::cancellation_type::terminal, true);
       served = pulls_.fetch_sub(served, std::memory_order_acq_rel) - served;
     } while (served != 0);
   }
@@ -182,14 +183,14 @@ private:
   void pull() noexcept {
     try {
       while (!results_.decided()) {
-        group_core::slot slot(*this->core());
+        group_core::slot slot(this->core());
         if (!slot) break;
         if (!fill(slot)) {
           tried_all_ = true;
           return finish(nullptr);
         }
       }
-      if (this->core()->ended()) finish(nullptr);
+      if (this->core().ended()) finish(nullptr);
     } catch (...) {
       results_.range_failed(std::current_exception());
       finish(std::current_exception());
@@ -209,7 +210,7 @@ private:
 
   void finish(std::exception_ptr error) noexcept {
     if (std::exchange(exhausted_, true)) return;
-    this->core()->body_finished(std::move(error));
+    this->core().body_finished(std::move(error));
   }
 
   void on_cancel() noexcept override { results_.cancelled(); }
@@ -220,7 +221,7 @@ private:
     view_.reset();
     function_.reset();
     error = driver<R...>::conclude(std::move(error), cancelled);
-    return results_.conclude(std::move(error), *this->core(), tried_all_);
+    return results_.conclude(std::move(error), this->core(), tried_all_);
   }
 
   void succeed(waiter& op) noexcept override { results_.complete(op); }
@@ -437,9 +438,8 @@ struct initiate_each : Where {
   void operator()(Handler&& handler, View&& view, std::size_t limit, F&& f) const {
     begin_driver(static_cast<const Where&>(*this), std::forward<Handler>(handler),
                  [&](const boost::asio::any_io_executor& ex, gate_ptr<gate> parent) {
-                   return std::make_shared<Each>(
-                       std::make_shared<group_core>(ex, std::move(parent), limit, Each::policy),
-                       std::move(view), std::forward<F>(f));
+                   return std::make_shared<Each>(ex, std::move(parent), limit, std::move(view),
+                                                 std::forward<F>(f));
                  });
   }
 };

@@ -123,7 +123,7 @@ protected:
 ///
 /// A driver's own part (the body of a scope, the pulling of a map) counts as `body`: it keeps the
 /// group from finishing, and takes no slot.
-class group_core final : public shutdown_target, public std::enable_shared_from_this<group_core> {
+class group_core final : public shutdown_target {
 public:
   enum class policy { cancel_siblings, collect };
 
@@ -131,8 +131,12 @@ public:
   group_core(const boost::asio::any_io_executor& ex, gate_ptr<gate> parent, std::size_t limit,
              policy p);
 
-  /// Subscribes with the executor's context.
-  void attach();
+  /// Says what keeps this group alive: it owns itself, or is a part of another object. Subscribes with
+  /// the executor's context. To be called before anything else.
+  void attach(const std::shared_ptr<group_core>& self);
+
+  std::shared_ptr<group_core> shared_from_this() const noexcept { return self_.lock(); }
+  const std::weak_ptr<group_core>& weak_from_this() const noexcept { return self_; }
 
   /// Makes `driver` responsible, with a body that is running from now on.
   void drive(std::shared_ptr<group_driver> driver, bool pulls);
@@ -301,6 +305,7 @@ private:
   light_departures departing_;  // operations that were taken out
   key_table<spawn_op> keys_;
   std::vector<std::exception_ptr> errors_;
+  std::weak_ptr<group_core> self_;
   std::shared_ptr<group_driver> driver_;
   std::shared_ptr<wait_set<std::exception_ptr>> joins_; // since the first
   shutdown_subscription subscription_;

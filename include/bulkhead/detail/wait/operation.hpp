@@ -186,8 +186,9 @@ public:
   }
 
   /// Has `target` told when the handler's own context shuts down, if that is not `home`.
+  template <class Engine>
   void watch_handler_context(boost::asio::execution_context* home,
-                             const std::weak_ptr<shutdown_target>& target, wait_key key) {
+                             const std::weak_ptr<Engine>& target, wait_key key) {
     if (is_foreign(home)) foreign_.subscribe(*handler_context_, target, key);
   }
 
@@ -329,8 +330,8 @@ private:
 /// `key`. To be called before the wait can be completed by another thread; nobody touches the slot
 /// afterwards. The handler holds nothing that a later emit could find dead.
 template <class Slot, class Engine>
-void install_canceller(Slot slot, const std::weak_ptr<Engine>& engine, wait_key key) {
-  slot.assign([engine, key](boost::asio::cancellation_type type) {
+void install_canceller(Slot slot, std::weak_ptr<Engine> engine, wait_key key) {
+  slot.assign([engine = std::move(engine), key](boost::asio::cancellation_type type) {
     using boost::asio::cancellation_type;
     constexpr auto any =
         cancellation_type::terminal | cancellation_type::partial | cancellation_type::total;

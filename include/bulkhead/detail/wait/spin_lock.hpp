@@ -29,9 +29,7 @@ inline void relax() noexcept {
 class spin_lock {
 public:
   void lock() noexcept {
-    while (taken_.exchange(true, std::memory_order_seq_cst))
-      for (int turns = 0; taken_.load(std::memory_order_relaxed); ++turns)
-        if (turns > turns_before_yield) std::this_thread::yield();
+    if (taken_.exchange(true, std::memory_order_seq_cst)) lock_taken();
   }
 
   void unlock() noexcept { taken_.store(false, std::memory_order_release); }
@@ -46,6 +44,13 @@ public:
 
 private:
   static constexpr int turns_before_yield = 64;
+
+  [[gnu::noinline]] void lock_taken() noexcept {
+    do
+      for (int turns = 0; taken_.load(std::memory_order_relaxed); ++turns)
+        if (turns > turns_before_yield) std::this_thread::yield();
+    while (taken_.exchange(true, std::memory_order_seq_cst));
+  }
 
   std::atomic<bool> taken_{false};
 };

@@ -29,10 +29,10 @@ template <class Slot, class Engine, class Waiter>
 void prepare_wait(Slot slot, Engine& engine, Waiter& op) {
   if (keys_are_optional<Engine> && !slot.is_connected() && !op.is_foreign(engine.context())) return;
   try {
-    const auto weak = engine.weak_from_this();
+    auto weak = engine.weak_from_this();
     const wait_key key = engine.reserve(op);
     op.watch_handler_context(engine.context(), weak, key);
-    if (slot.is_connected()) install_canceller(slot, weak, key);
+    if (slot.is_connected()) install_canceller(slot, std::move(weak), key);
   } catch (...) {
     engine.unreserve(op);
     op.destroy();
