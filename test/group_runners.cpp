@@ -843,6 +843,25 @@ BOOST_AUTO_TEST_CASE(the_captures_of_a_child_are_gone_before_its_scope_completes
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_a_body_returned_is_gone_before_its_scope_completes_with_a_failure) {
+  asio::io_context io, handlers;
+  const auto result = std::make_shared<int>(1);
+  long uses = 0;
+  auto body = [&](task_group& g) -> awaitable<std::shared_ptr<int>> {
+    g.spawn([] { throw failure(1); });
+    co_return result;
+  };
+  async_scope(io, group_options(), body,
+              asio::bind_executor(handlers, [&](std::exception_ptr e, std::shared_ptr<int>) {
+                BOOST_TEST(number_of(e) == 1);
+                uses = result.use_count();
+              }));
+  io.run_one(); // the body, and the child after it; what was posted for that is still to come
+  BOOST_TEST(handlers.poll() == 1u);
+  BOOST_TEST(uses == 1);
+  BOOST_TEST(io.poll() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(the_captures_of_a_child_that_never_started_are_gone_too) {
   for (int round = 0; round != test::scaled(400); ++round) {
     asio::thread_pool threads(2);

@@ -290,6 +290,7 @@ public:
       for (auto& place : places_) all.push_back(std::move(*place));
       places_.clear();
     } catch (...) {
+      places_.clear();
       return op.complete(std::current_exception(), std::vector<R>());
     }
     op.complete(nullptr, std::move(all));
