@@ -33,6 +33,9 @@ namespace bulkhead {
 
 namespace asio = boost::asio;
 
+template <class State, class Clock>
+class stateful_pool;
+
 /// The order in which a worker runs what its handlers have posted to the pool.
 enum class submission_order {
   fifo, // the oldest first
@@ -281,6 +284,11 @@ public:
   executor_type executor() noexcept { return get_executor(); }
 
 private:
+  template <class State, class Clock>
+  friend class stateful_pool;
+
+  pool(pool_options options, detail::state_source* states);
+
   template <class F>
   static void check_function() {
     detail::check_submittable<F>();

@@ -26,6 +26,7 @@
 #include <bulkhead/impl/runner.ipp>
 #include <bulkhead/impl/scheduler.ipp>
 #include <bulkhead/impl/scheduler_admission.ipp>
+#include <bulkhead/impl/scheduler_states.ipp>
 #include <bulkhead/impl/scheduler_workers.ipp>
 #include <bulkhead/impl/semaphore_core.ipp>
 #include <bulkhead/impl/shards.ipp>

@@ -10,6 +10,7 @@
 
 #include <concepts>
 #include <stop_token>
+#include <type_traits>
 #include <utility>
 
 namespace boost::asio {
@@ -36,6 +37,21 @@ decltype(auto) invoke_with_stop_token(F& f, [[maybe_unused]] const StopSource& s
 template <class F>
 using callable_result =
     decltype(invoke_with_stop_token(std::declval<F&>(), std::declval<const std::stop_source&>()));
+
+template <class F>
+struct kept_of {
+  using type = std::decay_t<F>;
+};
+template <class F>
+requires requires { typename std::remove_cvref_t<F>::kept_function; }
+struct kept_of<F> {
+  using type = typename std::remove_cvref_t<F>::kept_function;
+};
+
+/// What a pool keeps of a function that it is given as an F: a copy, or what F says it makes of it. So
+/// what a function is wrapped in is made where it is kept, and not before there is room for it.
+template <class F>
+using kept = typename kept_of<F>::type;
 
 } // namespace bulkhead::detail
 

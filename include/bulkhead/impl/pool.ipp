@@ -22,7 +22,7 @@ namespace detail {
   throw std::invalid_argument(what);
 }
 
-inline scheduler::options checked(pool_options&& o) {
+inline scheduler::options checked(pool_options&& o, state_source* states) {
   if (o.threads == 0) invalid_option("threads", "at least 1", "0");
   if (o.queue_limit == 0) invalid_option("queue_limit", "at least 1", "0");
   if (o.min_threads > o.threads)
@@ -41,14 +41,17 @@ inline scheduler::options checked(pool_options&& o) {
           std::move(o.name),
           std::move(o.on_exception),
           std::move(o.on_worker_start),
-          std::move(o.on_worker_stop)};
+          std::move(o.on_worker_stop),
+          states};
 }
 
 } // namespace detail
 
-BULKHEAD_DECL pool::pool(pool_options options)
-    : scheduler_(
-          std::make_shared<detail::scheduler>(*this, *this, detail::checked(std::move(options)))) {
+BULKHEAD_DECL pool::pool(pool_options options) : pool(std::move(options), nullptr) {}
+
+BULKHEAD_DECL pool::pool(pool_options options, detail::state_source* states)
+    : scheduler_(std::make_shared<detail::scheduler>(*this, *this,
+                                                     detail::checked(std::move(options), states))) {
   try {
     scheduler_->start();
   } catch (...) {

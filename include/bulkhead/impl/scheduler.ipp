@@ -49,8 +49,8 @@ BULKHEAD_DECL unsigned scheduler::thread_number() noexcept {
 
 BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, options opts)
     : owner_(owner), io_(io), guard_(io.get_executor()), options_(std::move(opts)),
-      owned_first_worker_(std::make_unique<worker>(*this, 0, segments_)),
-      threads_(options_.threads), min_threads_(options_.min_threads) {
+      owned_first_worker_(make_place(0)), threads_(options_.threads),
+      min_threads_(options_.min_threads) {
   constexpr std::size_t most_shards = 32;
   const std::size_t shards =
       options_.threads == 1 ? 1 : std::min(std::bit_ceil(2 * options_.threads), most_shards);
@@ -58,6 +58,9 @@ BULKHEAD_DECL scheduler::scheduler(pool& owner, boost::asio::io_context& io, opt
   shard_mask_ = shards - 1;
   asymmetric_fence::prepare();
   drains_->attach(&io_);
+  if (!options_.states) return;
+  warm_ups_ = std::make_shared<wait_set<std::exception_ptr>>();
+  warm_ups_->attach(&io_);
 }
 
 /// A cancellation that met the end of the pool may have left something behind.
@@ -125,6 +128,10 @@ BULKHEAD_DECL std::thread scheduler::create_worker() {
     std::lock_guard lock(parking_.mutex());
     if (signals_.load(std::memory_order_relaxed) & exit) return {};
     ++live_;
+    w.needs_state = w.state != nullptr;
+    w.gives_up = false;
+    if (w.state) set_heat(w, warmth::cold);
+    w.heeds.store(exit | paused | surplus, std::memory_order_relaxed);
   }
   w.in_use.store(true, std::memory_order_relaxed);
   w.attached = false;
@@ -136,7 +143,8 @@ BULKHEAD_DECL std::thread scheduler::create_worker() {
     w.searching = false;
     parking_.end_search(); // the caller looks whether somebody else is to be called
     w.in_use.store(false, std::memory_order_relaxed);
-    worker_has_ended(false);
+    if (w.state) has_tried(w, nullptr);
+    worker_has_ended(w, false);
     throw;
   }
 }
@@ -150,10 +158,15 @@ BULKHEAD_DECL worker& scheduler::free_worker() {
         w->thread.get_id() != std::this_thread::get_id())
       return *w;
     if (w->next.load(std::memory_order_relaxed)) continue;
-    auto* added = new worker(*this, w->index + 1, segments_);
+    worker* added = make_place(w->index + 1).release();
     w->next.store(added, std::memory_order_release);
     return *added;
   }
+}
+
+BULKHEAD_DECL std::unique_ptr<worker> scheduler::make_place(std::size_t index) {
+  return std::make_unique<worker>(*this, index, segments_,
+                                  options_.states ? options_.states->place_for(index) : nullptr);
 }
 
 BULKHEAD_DECL void scheduler::join(std::thread t) {
@@ -185,8 +198,9 @@ BULKHEAD_DECL void scheduler::grow() noexcept {
   }
 }
 
-BULKHEAD_DECL void scheduler::worker_has_ended(bool attached) noexcept {
+BULKHEAD_DECL void scheduler::worker_has_ended(worker& w, bool attached) noexcept {
   std::lock_guard lock(parking_.mutex());
+  if (w.state) set_heat(w, warmth::none);
   if (attached) --attached_;
   if (--live_ == 0) all_ended_.notify_all();
   if (live_ < threads()) can_grow_.store(true, std::memory_order_relaxed);
@@ -201,18 +215,15 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
     threads_.store(threads, std::memory_order_relaxed);
     can_grow_.store(live_ < threads, std::memory_order_relaxed);
     if (live_ > threads && live_ != attached_) {
+      for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire))
+        if (!w->attached) w->heeds.fetch_or(surplus, std::memory_order_relaxed);
       signals_.fetch_or(surplus);
       wake_all();
     }
   }
   resizes_.fetch_add(1, std::memory_order_relaxed);
   try {
-    while (lacks_workers()) {
-      std::thread before = create_worker();
-      thread_lock.unlock();
-      join(std::move(before));
-      thread_lock.lock();
-    }
+    create_workers(thread_lock, min_threads_);
     thread_lock.unlock();
   } catch (...) {
     thread_lock.unlock();
@@ -221,9 +232,20 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
   share_work(nullptr); // an elastic pool may grow again
 }
 
-BULKHEAD_DECL bool scheduler::lacks_workers() noexcept {
+/// Until there are so many as are wanted by then. The thread mutex is released now and then.
+BULKHEAD_DECL void scheduler::create_workers(std::unique_lock<std::mutex>& thread_lock,
+                                             const std::atomic<std::size_t>& wanted) {
+  while (lacks_workers(wanted)) {
+    std::thread before = create_worker();
+    thread_lock.unlock();
+    join(std::move(before));
+    thread_lock.lock();
+  }
+}
+
+BULKHEAD_DECL bool scheduler::lacks_workers(const std::atomic<std::size_t>& wanted) noexcept {
   std::lock_guard lock(parking_.mutex());
-  return live_ < min_threads_.load(std::memory_order_relaxed) &&
+  return live_ < wanted.load(std::memory_order_relaxed) &&
          !(signals_.load(std::memory_order_relaxed) & exit);
 }
 
@@ -231,7 +253,8 @@ BULKHEAD_DECL bool scheduler::lacks_workers() noexcept {
 BULKHEAD_DECL void scheduler::report_missing_worker() noexcept {
   report_exception(std::current_exception());
   if (parking_.wants_call() && any_work()) call_somebody();
-  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished(); // for it was counted a while
+  if (options_.states) complete_warm_ups_if_done(); // for it was counted a while
+  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
 }
 
 BULKHEAD_DECL void scheduler::pause() noexcept { signals_.fetch_or(paused); }
@@ -257,6 +280,7 @@ BULKHEAD_DECL void scheduler::attach() {
     ++attached_;
     w->in_use.store(true, std::memory_order_relaxed);
     w->attached = true;
+    w->heeds.store(exit | paused, std::memory_order_relaxed);
     before = std::move(w->thread);
   }
   join(std::move(before));
@@ -340,6 +364,7 @@ BULKHEAD_DECL void scheduler::close() noexcept {
 BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
   ops refused;
   wait_set<error_code>::list drains;
+  wait_set<std::exception_ptr>::list warm_ups;
   {
     std::lock_guard lock(mutex_);
     closed_.store(true, std::memory_order_seq_cst);
@@ -355,11 +380,13 @@ BULKHEAD_DECL std::size_t scheduler::stop() noexcept {
     for (auto& s : shards_) s->mutex.synchronize();
     end_line(refused);
     drains = drains_->take_all(); // before a running task, asked to stop, can end them with success
+    if (warm_ups_) warm_ups = warm_ups_->take_all();
   }
   stop_.request_stop();
   end_all(refused, errc::closed);
   const std::size_t abandoned = drop_submissions();
-  drains_->complete_elsewhere(std::move(drains), io_, boost::asio::error::operation_aborted);
+  drains_->complete_elsewhere(std::move(drains), io_, aborted());
+  if (warm_ups_) warm_ups_->complete_elsewhere(std::move(warm_ups), io_, aborted());
   complete_drains_if_done();
   return abandoned;
 }

@@ -45,12 +45,13 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   }
   call_hook(options_.on_worker_start, w.index);
   const bool counted = host_work_loop(w);
+  if (w.state) end_state(w);
   call_hook(options_.on_worker_stop, w.index);
   current() = outer;
   if (const std::size_t n = std::exchange(w.work_in_hand, 0); n != 0) finish_work(n);
   // An attached thread is not joined, and must not touch the scheduler once nobody is left.
   if (attached) w.in_use.store(false, std::memory_order_release);
-  if (counted) worker_has_ended(attached);
+  if (counted) worker_has_ended(w, attached);
   if (!attached) w.in_use.store(false, std::memory_order_release);
 }
 
@@ -93,7 +94,7 @@ BULKHEAD_DECL bool scheduler::work_loop(worker& w) noexcept {
 BULKHEAD_DECL scheduler::verdict scheduler::heed_signals(worker& w) noexcept {
   end_search(w);
   for (;;) {
-    const unsigned s = signals_.load(std::memory_order_seq_cst);
+    const unsigned s = signals(w);
     if (s & exit) return verdict::end;
     if (s & paused) {
       std::unique_lock lock(parking_.mutex());
@@ -103,7 +104,11 @@ BULKHEAD_DECL scheduler::verdict scheduler::heed_signals(worker& w) noexcept {
       });
       continue;
     }
-    if ((s & surplus) && !w.attached && w.range.empty() && retire(w)) return verdict::retired;
+    if (s & warmth_wanted) {
+      heed_warm_up(w);
+      continue;
+    }
+    if ((s & surplus) && (w.range.empty() || w.needs_state) && retire(w)) return verdict::retired;
     return verdict::go_on;
   }
 }
@@ -113,12 +118,14 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
   count_left(w);
   {
     std::lock_guard lock(parking_.mutex());
+    if (spare(w)) return false;
     const bool leaves = live_ > threads();
-    if (leaves) --live_;
+    if (leaves) count_out(w);
     if (live_ <= threads() || live_ == attached_) signals_.fetch_and(~surplus);
     if (!leaves) return false;
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
+  w.gives_up = true;
   // Others find what it leaves in its queue.
   share_work(nullptr);
   return true;
@@ -137,7 +144,7 @@ BULKHEAD_DECL bool scheduler::refill(worker& w) noexcept {
   w.newest_run = 0;
   const unsigned turn = ++w.turn;
   if (turn % turns_between_polls == 0 && !reactor_taken_.load(std::memory_order_relaxed)) poll();
-  if (turn % turns_between_robberies == 0 && rob(w, 1)) return true;
+  if ((turn & robbery_mask_.load(std::memory_order_relaxed)) == 0 && rob(w, 1)) return true;
   if (turn % 2 == 0) return claim_local(w) || claim_from_shards(w);
   return claim_from_shards(w) || claim_local(w);
 }
@@ -147,6 +154,7 @@ BULKHEAD_DECL bool scheduler::claim_local(worker& w) noexcept {
 }
 
 BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q, unsigned most) noexcept {
+  if (w.needs_state.load(std::memory_order_relaxed)) most = 1;
   const cell_range r = q.claim(most, threads() > 1);
   if (r.empty()) return false;
   start_range(w, r, &q == &w.local);
@@ -174,10 +182,12 @@ BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
     worker& v = *(w.victim = next ? next : first_worker_);
     if (&v == &w) continue;
     if (!(w.searching && leaves_alone(v)) && claim_from(w, v.local, batch)) return true;
+    const bool kept = is_kept(v, &w); // first: see may_start()
     cell_range r = v.claimed.get();
+    if (kept && !r.empty()) ++r.begin;
     while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
     if (!r.empty()) {
-      r.end = r.begin + (r.end - r.begin + 1) / 2;
+      r.end = r.begin + (w.needs_state ? 1 : (r.end - r.begin + 1) / 2);
       start_range(w, r, false);
       return true;
     }
@@ -216,6 +226,10 @@ BULKHEAD_DECL void scheduler::count_left(worker& w) noexcept {
 BULKHEAD_DECL void scheduler::run_range(worker& w) noexcept {
   cell_range r = w.range;
   while (!r.empty() && !(signals_.load(std::memory_order_relaxed) & (exit | paused))) {
+    if (w.needs_state.load(std::memory_order_relaxed)) [[unlikely]] {
+      w.range = r;
+      if (!may_start(w)) return stand_back(w);
+    }
     cell& c = r.where->cells[r.begin++];
     w.claimed.set_begin(r);
     if (!c.take(r.full)) continue;
@@ -363,7 +377,7 @@ BULKHEAD_DECL bool scheduler::sleep(worker& w) noexcept {
 
 /// Under the parking's mutex.
 BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
-  if (reactor_) return;
+  if (reactor_ || (makes_way_ == &w && parking_.sleeping() != 1)) return; // the others watch
   reactor_ = &w;
   reactor_taken_.store(true, std::memory_order_relaxed);
   w.at_reactor = true;
@@ -387,7 +401,7 @@ BULKHEAD_DECL bool scheduler::may_sleep(worker& w) noexcept {
   if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
   bool left_some = false;
   const auto leaves = [&](worker& v) { return &v != &w && leaves_alone(v) && (left_some = true); };
-  if (signals(w) != 0 || any_work(nullptr, leaves)) return false;
+  if (signals(w) != 0 || any_work(nullptr, leaves, &w)) return false;
   if (left_some) see_to_watch(w);
   return true;
 }
@@ -406,6 +420,7 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
   watch_period period;
   std::unique_lock lock(parking_.mutex());
   const auto done = [&] { return !w.listed || signals(w) != 0; };
+  if (makes_way(w) && !done() && expire(w)) return awakening::to_leave;
   while (!done()) {
     const bool watches = w.watches;
     const auto duration = watches ? period.next() : never_expires;
@@ -437,9 +452,10 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
 BULKHEAD_DECL bool scheduler::expire(worker& w) noexcept {
   if (w.attached || w.at_reactor || live_ <= min_threads_.load(std::memory_order_relaxed))
     return false;
+  if (another_expires(w)) return false;
   can_grow_.store(true); // first: who finds nobody to call any more is to see this
   parking_.get_up(w);
-  --live_;
+  count_out(w);
   expired_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
@@ -526,15 +542,16 @@ BULKHEAD_DECL bool scheduler::ask_for_watch() noexcept {
 /// Whether a function can be found anywhere that nobody has taken, and that `leaves(owner)` does not
 /// leave to the worker in whose queue it stands; `self` is going to take the first of its own claim.
 template <class Leaves>
-bool scheduler::any_work(const worker* self, Leaves leaves) noexcept {
+bool scheduler::any_work(const worker* self, Leaves leaves, const worker* sleeper) noexcept {
   for (auto& s : shards_) {
     s->mutex.synchronize(); // see cell::publish_under_lock()
     if (s->queue.has_work()) return true;
   }
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
     if (!leaves(*v) && v->local.has_work()) return true;
+    const bool leaves_first = v == self || is_kept(*v, sleeper);
     const cell_range r = v->claimed.get();
-    for (unsigned i = r.begin + (v == self); i < r.end; ++i)
+    for (unsigned i = r.begin + leaves_first; i < r.end; ++i)
       if (r.where->cells[i].load_ordered() == r.full) return true;
   }
   return false;

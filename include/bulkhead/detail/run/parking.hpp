@@ -18,6 +18,14 @@
 
 namespace bulkhead::detail {
 
+/// What a worker of a stateful_pool has. In other pools it is none.
+enum class warmth : unsigned char {
+  none,
+  cold,   // no state
+  making, // one soon, or not
+  warm    // its state
+};
+
 /// A worker, as the parking sees it. What follows `wake` is guarded by the parking's mutex.
 struct sleeper : list_hook<> {
   event wake;
@@ -25,6 +33,7 @@ struct sleeper : list_hook<> {
   bool called = false;     // has been called and has not seen it
   bool at_reactor = false; // sleeps in the io_context and not on `wake`
   bool watches = false;    // sleeps for short times only
+  warmth heat = warmth::none;
 };
 
 /// Where workers sleep, and who wakes them.
@@ -74,7 +83,10 @@ public:
   /// Under the mutex. The caller has to look for work once more before it sleeps.
   void lie_down(sleeper& s, bool searching) noexcept {
     s.listed = true;
-    list_.push_front(s);
+    if (s.heat == warmth::cold)
+      list_.push_back(s);
+    else
+      list_.push_front(s);
     state_.fetch_add(searching ? std::uint64_t(1) - one_search : 1);
   }
 
@@ -87,17 +99,22 @@ public:
   }
 
   /// Under the mutex: the sleeper to wake, if there is one: the one that lay down last, because its
-  /// cache is warm, and the one at the reactor only if it is the last.
+  /// cache is warm, and the one at the reactor only if it is the last. One that is cold comes after all
+  /// that are not.
   ///
   /// It searches from now on; but the one at the reactor begins that itself, since a function that
   /// does not come through the pool may keep it there.
   sleeper* call() noexcept {
     sleeper* s = next();
-    if (!s) return nullptr;
-    unlist(*s);
-    s->called = true;
-    state_.fetch_add(s->at_reactor ? ~std::uint64_t(0) : one_search - 1);
+    if (s) call(*s);
     return s;
+  }
+
+  /// Under the mutex: the same for one that is listed.
+  void call(sleeper& s) noexcept {
+    unlist(s);
+    s.called = true;
+    state_.fetch_add(s.at_reactor ? ~std::uint64_t(0) : one_search - 1);
   }
 
   /// Under the mutex: whom call() would choose.
@@ -105,7 +122,9 @@ public:
     if (list_.empty()) return nullptr;
     sleeper* s = &list_.front();
     if (s->at_reactor)
-      if (sleeper* other = list_.next(*s)) s = other;
+      if (sleeper* other = list_.next(*s);
+          other && (other->heat != warmth::cold || s->heat == other->heat))
+        s = other;
     return s;
   }
 

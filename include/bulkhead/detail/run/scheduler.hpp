@@ -138,6 +138,18 @@ enum class when_full { refuse, run_here, wait };
 /// reactor. Before, it takes `watched` back and looks once more; a function is published before
 /// `watched` is read; so one of the two sees the other, as with parking.
 ///
+/// **State.** Each worker of a stateful_pool has a place for a state: see worker_state. One that has
+/// none, and is hence *cold*, looks at what it has claimed, one function at a time, before it takes
+/// it, and makes its state for a submission. Meanwhile that stands in its claim for the warm ones to
+/// take; other cold ones leave it alone. If the state cannot be made, there are two cases. Where others
+/// are warm, or making a state, it *stands back*: it waits with its claim, as if a function before it
+/// lasted, until somebody has helped himself to it, or it may try again. Where there are none, it takes
+/// that one submission to fail it, and stands back with the next; while all do, they poll, and run
+/// the continuations that are queued. Cold workers lie at the end of the sleepers' list, so that they
+/// are called last, and leave first when the pool shrinks. As nobody expires at the reactor, a cold one
+/// there is called when a warm one is about to expire, and does so in its place. In other pools nobody
+/// needs a state, and there is nothing more to it than to look at that.
+///
 /// **End.** close() calls in all credits, stop() also drops what has not started, join() lets the
 /// workers go when no tracked work is left: no function, nobody awake, and no executor with
 /// outstanding_work tracked, which is what Asio's pending operations hold. The base class's stop()
@@ -158,6 +170,7 @@ public:
     std::function<void(std::exception_ptr)> on_exception;
     std::function<void(std::size_t)> on_worker_start;
     std::function<void(std::size_t)> on_worker_stop;
+    state_source* states; // null unless the pool is stateful
   };
 
   scheduler(pool& owner, boost::asio::io_context& io, options opts);
@@ -272,6 +285,24 @@ public:
     }
   }
 
+  // --- states: see scheduler_states.ipp ---
+
+  /// Of the worker that this thread is; it runs a submission of a stateful pool.
+  static worker_state& state_here() noexcept { return *current()->state; }
+
+  /// That has destroyed it itself.
+  static void state_is_gone() noexcept;
+
+  /// The submission that this worker runs has failed, and that is reported already.
+  static void count_failure() noexcept { current()->failed.add(); }
+
+  /// Between the two, who waits for warmth comes in.
+  void begin_warm_up() noexcept;
+  void warm_up() noexcept;
+  const std::shared_ptr<wait_set<std::exception_ptr>>& warm_up_waiters() const noexcept {
+    return warm_ups_;
+  }
+
   // --- size ---
 
   void resize(std::size_t threads);
@@ -282,6 +313,7 @@ public:
   // --- the end ---
 
   void close() noexcept;
+  bool is_closed() const noexcept { return closed_.load(std::memory_order_seq_cst); }
   std::size_t stop() noexcept;
   void join();
   drain_report drain_for(std::chrono::nanoseconds duration);
@@ -321,6 +353,7 @@ private:
   static constexpr unsigned exit = 1; // stop(), or join() has found the end
   static constexpr unsigned paused = 2;
   static constexpr unsigned surplus = 4; // more workers live than should
+  static constexpr unsigned warmth_wanted = 8;
 
   /// Departed operations that this thread is completing.
   class completing {
@@ -372,8 +405,7 @@ private:
 
   /// What this worker is to heed: a surplus is none of an attached one's business.
   unsigned signals(const worker& w) const noexcept {
-    const unsigned s = signals_.load(std::memory_order_seq_cst);
-    return w.attached ? s & ~surplus : s;
+    return signals_.load(std::memory_order_seq_cst) & w.heeds.load(std::memory_order_relaxed);
   }
 
   worker* this_worker() const noexcept {
@@ -398,7 +430,7 @@ private:
   template <work What, class F, class Allocator>
   static void build(cell& c, F&& f, const Allocator& a, node_cache& nodes) {
     void* memory = nullptr;
-    using function = std::decay_t<F>;
+    using function = kept<F>;
     if constexpr (!fits_cell<function> && may_use_cache<function, Allocator>) {
       try {
         memory = nodes.allocate(sizeof(cached_function<function>));
@@ -412,7 +444,7 @@ private:
 
   template <work What, class F, class Allocator>
   static void build(cell& c, F&& f, const Allocator& a, void* memory) {
-    using function = std::decay_t<F>;
+    using function = kept<F>;
     try {
       if constexpr (fits_cell<function>) {
         c.emplace<What, function>(std::forward<F>(f));
@@ -447,7 +479,7 @@ private:
   /// Pushes into a shard, of which the caller has the lock, and for a submission the credit.
   template <work What, class F, class Allocator>
   void push(shard& s, std::unique_lock<spin_lock>& lock, F&& f, const Allocator& a) {
-    using function = std::decay_t<F>;
+    using function = kept<F>;
     void* memory = nullptr;
     if constexpr (!fits_cell<function> && may_use_cache<function, Allocator>)
       memory = s.nodes.allocate(sizeof(cached_function<function>));
@@ -509,7 +541,7 @@ private:
 
   template <class F>
   void wait_in_line(F&& f) {
-    using function = std::decay_t<F>;
+    using function = kept<F>;
     shard& s = this_shard();
     blocked_submitter self;
     self.line.where = &s;
@@ -542,7 +574,7 @@ private:
       begin_running_here();
     bool ok = true;
     try {
-      std::decay_t<F> function(std::forward<F>(f));
+      kept<F> function(std::forward<F>(f));
       static_cast<void>(invoke_with_stop_token(function, stop_));
     } catch (...) {
       ok = false;
@@ -656,8 +688,11 @@ private:
   std::thread create_worker();
   worker& free_worker();
   void grow() noexcept;
-  bool lacks_workers() noexcept;
-  void worker_has_ended(bool attached) noexcept;
+  void create_workers(std::unique_lock<std::mutex>& thread_lock,
+                      const std::atomic<std::size_t>& wanted);
+  bool lacks_workers(const std::atomic<std::size_t>& wanted) noexcept;
+  std::unique_ptr<worker> make_place(std::size_t index);
+  void worker_has_ended(worker& w, bool attached) noexcept;
   void report_missing_worker() noexcept;
   void name_this_thread(std::size_t index);
   void run_worker(worker& w) noexcept;
@@ -705,7 +740,7 @@ private:
   bool get_up(worker& w) noexcept;
   void leave_reactor(worker& w) noexcept;
   template <class Leaves>
-  bool any_work(const worker* self, Leaves leaves) noexcept;
+  bool any_work(const worker* self, Leaves leaves, const worker* sleeper = nullptr) noexcept;
   bool any_work() noexcept;
   void share_work(const worker* self) noexcept;
   std::size_t poll() noexcept;
@@ -713,6 +748,24 @@ private:
   bool call_somebody() noexcept;
   void call_at_reactor(worker& w) noexcept;
   void wake_all() noexcept;
+
+  // --- states ---
+
+  void set_heat(worker& w, warmth heat) noexcept;
+  bool is_last_hope_gone() const noexcept { return cold_ == live_; }
+  static bool is_kept(const worker& v, const worker* looker) noexcept;
+  [[gnu::cold]] bool may_start(worker& w) noexcept; // else others are inlined less well
+  bool make_state(worker& w) noexcept;
+  void end_state(worker& w) noexcept;
+  [[gnu::cold]] void stand_back(worker& w) noexcept;
+  void tend() noexcept;
+  bool spare(worker& w) noexcept;
+  bool another_expires(worker& w) noexcept;
+  bool makes_way(const worker& w) noexcept;
+  void count_out(worker& w) noexcept;
+  void heed_warm_up(worker& w) noexcept;
+  void has_tried(worker& w, const std::exception_ptr& failure) noexcept;
+  void complete_warm_ups_if_done() noexcept;
 
   // --- the end ---
 
@@ -754,6 +807,7 @@ private:
   std::atomic<bool> has_resting_{false}; // set under mutex_
   std::atomic<bool> joining_{false};
   std::atomic<bool> can_grow_{false};
+  std::atomic<unsigned> robbery_mask_{turns_between_robberies - 1}; // 0 while somebody stands back
   std::atomic<std::size_t> threads_;
 
   alignas(64) granted_credits granted_;
@@ -765,10 +819,15 @@ private:
   std::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
   std::atomic<unsigned> polls_{0};
   std::atomic<unsigned> naps_{0};     // of those who watch
+  const worker* makes_way_ = nullptr; // is to expire for another; guarded by the parking's mutex
   std::size_t live_ = 0;              // guarded by the parking's mutex
   std::size_t attached_ = 0;          // of them; guarded by the parking's mutex
+  std::size_t cold_ = 0;              // of them; guarded by the parking's mutex
+  std::size_t warming_ = 0;           // that heed warmth_wanted, and warm-ups that begin; likewise
+  std::size_t stand_back_ = 0;        // workers that do; guarded by the parking's mutex
+  std::exception_ptr first_failure_;  // of those that are warming; guarded by the parking's mutex
   std::condition_variable all_ended_; // live_ is 0
-  std::condition_variable resumed_;
+  std::condition_variable resumed_;   // or something else that a worker waits for
 
   alignas(64) mutable std::mutex mutex_;
   intrusive_list<in_line> line_;    // submissions waiting for room, in order of arrival
@@ -794,6 +853,7 @@ private:
       1}; // tracked executors; one is the pool's, until join()
   std::stop_source stop_;
   std::shared_ptr<wait_set<error_code>> drains_ = std::make_shared<wait_set<error_code>>();
+  std::shared_ptr<wait_set<std::exception_ptr>> warm_ups_; // if the pool is stateful
 
   std::mutex thread_mutex_; // for creating threads, and those to join
   std::size_t joining_threads_ = 0;
@@ -808,6 +868,7 @@ private:
 #ifdef BULKHEAD_HEADER_ONLY
 #include <bulkhead/impl/scheduler.ipp>
 #include <bulkhead/impl/scheduler_admission.ipp>
+#include <bulkhead/impl/scheduler_states.ipp>
 #include <bulkhead/impl/scheduler_workers.ipp>
 #endif
 

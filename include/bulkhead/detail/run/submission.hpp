@@ -71,7 +71,7 @@ using submit_signature = typename submit_signature_of<callable_result<std::decay
 
 template <class F>
 constexpr void check_submittable() {
-  using function = std::decay_t<F>;
+  using function = kept<F>;
   static_assert(
       std::invocable<function&> || std::invocable<function&, std::stop_token>,
       "pools and lanes run functions that can be called with nothing or with a std::stop_token");

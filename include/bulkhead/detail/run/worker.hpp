@@ -13,13 +13,16 @@
 #include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
+#include <bulkhead/detail/run/worker_state.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <thread>
+#include <utility>
 
 namespace bulkhead::detail {
 
@@ -210,15 +213,18 @@ private:
 /// What a worker thread works with. Lives as long as the pool: when a thread ends, the next one
 /// takes its place over, with what is left in it.
 struct alignas(128) worker : sleeper {
-  worker(scheduler& pool, std::size_t number, segment_store& segments)
-      : owner(pool), index(number), local(segments) {}
+  worker(scheduler& pool, std::size_t number, segment_store& segments,
+         std::unique_ptr<worker_state> s)
+      : owner(pool), index(number), state(std::move(s)), local(segments) {}
 
   scheduler& owner;
   const std::size_t index;
+  const std::unique_ptr<worker_state> state; // if the pool is stateful
   std::atomic<worker*> next{nullptr};
   std::atomic<bool> in_use{false}; // by a thread, which may have been
   std::thread thread;              // started for it; guarded by the thread mutex
   bool attached = false;
+  std::atomic<unsigned> heeds{0}; // of scheduler::signals_
 
   // Its own.
   alignas(64) cell_range range; // the part of its claim that is still to be run
@@ -228,9 +234,11 @@ struct alignas(128) worker : sleeper {
   worker* victim = this; // looked at last
   bool searching = false;
   bool awake = true;
-  std::size_t work_in_hand = 0; // see scheduler::work_started()
-  bool ends = false;            // a submission that has ended and is not counted so yet
-  bool in_reactor = false;      // sleeps there, and has not run a function since
+  std::atomic<bool> needs_state{false}; // the pool is stateful, and it has none
+  std::atomic<bool> gives_up{false};    // for now, to make one
+  std::size_t work_in_hand = 0;         // see scheduler::work_started()
+  bool ends = false;                    // a submission that has ended and is not counted so yet
+  bool in_reactor = false;              // sleeps there, and has not run a function since
   search_patience patience;
   bool io_hot = false;
   unsigned unannounced = 0; // functions posted since somebody was told
