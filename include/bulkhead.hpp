@@ -21,6 +21,7 @@
 #include <bulkhead/semaphore.hpp>
 #include <bulkhead/shards.hpp>
 #include <bulkhead/sizing.hpp>
+#include <bulkhead/stateful_pool.hpp>
 #include <bulkhead/stats.hpp>
 #include <bulkhead/task_group.hpp>
 #include <bulkhead/tenants.hpp>

@@ -127,6 +127,15 @@ struct lane_stats {
   }
 };
 
+/// A snapshot of a stateful_pool: of a pool, and of its states a moment later.
+struct stateful_pool_stats : pool_stats {
+  std::size_t states = 0; // alive
+
+  std::uint64_t built = 0;         // by the factory
+  std::uint64_t rebuilt = 0;       // of them, in place of one that a task has asked to be replaced
+  std::uint64_t failed_builds = 0; // the factory has thrown
+};
+
 /// What pool::drain_for() found.
 struct drain_report {
   std::size_t completed = 0; // submissions that ended during the drain, however they ended
