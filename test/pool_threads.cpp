@@ -12,7 +12,9 @@
 #include "support/run.hpp"
 
 #include <bulkhead/pool.hpp>
+#include <bulkhead/stateful_pool.hpp>
 
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/system/system_error.hpp>
 #include <boost/test/unit_test.hpp>
@@ -20,6 +22,7 @@
 #include <atomic>
 #include <cerrno>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -175,4 +178,46 @@ BOOST_AUTO_TEST_CASE(a_worker_that_cannot_be_added_is_reported_and_the_pool_goes
   BOOST_TEST(fixed.stats().threads == 2u);
   for (int i = 0; i != 100; ++i) fixed.submit([&] { ran.add(); });
   ran.wait_for(200);
+}
+
+BOOST_AUTO_TEST_CASE(
+    what_a_worker_without_a_state_has_left_is_not_kept_for_one_that_is_not_created) {
+  if (!interposed()) {
+    BOOST_TEST_MESSAGE("SKIPPED: pthread_create cannot be replaced in this build");
+    return;
+  }
+  std::atomic<int> calls{0};
+  bulkhead::pool_options o;
+  o.threads = 3;
+  o.on_exception = [](std::exception_ptr) {};
+  bulkhead::stateful_pool<int> p(
+      [&] {
+        const int call = ++calls;
+        if (call == 2) throw std::runtime_error("no state");
+        return call;
+      },
+      o, {bulkhead::never, bulkhead::never});
+  test::gate warm, cold;
+  test::counter busy, ran;
+  p.submit([&](int&) {
+    busy.add();
+    warm.wait();
+  });
+  boost::asio::post(p.get_executor(), [&] {
+    busy.add();
+    cold.wait();
+  });
+  busy.wait_for(2);
+  p.submit([&](int& call) { ran.add(call); });
+  test::wait_until([&] { return p.stats().failed_builds == 1; });
+  p.resize(2); // so it leaves
+  test::wait_until([&] { return p.stats().threads == 2; });
+  {
+    thread_budget budget(0);
+    p.resize(3);
+    BOOST_TEST(refusals != 0);
+  }
+  cold.open();
+  ran.wait_for(3); // the third call's state
+  warm.open();
 }

@@ -893,6 +893,54 @@ BOOST_AUTO_TEST_CASE(continuations_and_io_go_on_while_no_worker_can_make_its_sta
   p.stop();
 }
 
+BOOST_AUTO_TEST_CASE(continuations_and_io_go_on_while_some_stand_back_and_all_others_are_busy) {
+  plan made;
+  clocked_pool p(made.factory(), workers(2), {1h, 1h});
+  hold busy;
+  busy.with_submissions(p);
+  made.failures = always;
+  auto left = p.async_submit(use, use_future);
+  wait_until([&] { return p.stats().failed_builds == 1; });
+  test::slot<void> posted, fired;
+  asio::steady_timer timer(p.get_executor(), 1ms);
+  timer.async_wait([&](error_code) { fired.set_value(); });
+  asio::post(p.get_executor(), [&] { posted.set_value(); });
+  posted.get();
+  fired.get();
+  BOOST_TEST(p.stats().running == 1u);
+  busy.open();
+  left.get();
+}
+
+BOOST_AUTO_TEST_CASE(a_pause_holds_where_no_worker_can_make_its_state) {
+  plan made(1);
+  clocked_pool p(made.factory(), workers(1), {1h, 1h});
+  BOOST_TEST(number_of(error_of(p.async_submit(use, use_future))) == 1);
+  p.submit(use);
+  watched_clock::let_it_be_seen(); // it stands back
+  test::gate open;
+  test::slot<void> started;
+  std::atomic<bool> ended{false}, second{false};
+  asio::post(p.get_executor(), [&] {
+    started.set_value();
+    open.wait();
+    ended = true;
+  });
+  started.get();
+  asio::post(p.get_executor(), [&] { second = true; }); // would be the next
+  p.pause();
+  open.open();
+  wait_until([&] {
+    const long before = watched_clock::looks;
+    for (int i = 0; i != 1000; ++i) std::this_thread::yield();
+    return ended && watched_clock::looks == before;
+  });
+  BOOST_TEST(!second);
+  p.resume();
+  wait_until([&] { return second.load(); });
+  p.stop();
+}
+
 BOOST_AUTO_TEST_CASE(a_pool_that_waits_for_a_back_off_can_be_ended) {
   for (auto end : {0, 1, 2, 3}) {
     plan made(always);
@@ -952,6 +1000,37 @@ BOOST_AUTO_TEST_CASE(a_worker_that_waits_for_its_back_off_leaves_when_the_pool_s
 }
 
 // --- warming up -----------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(who_takes_over_what_another_has_left_leaves_new_work_to_those_who_sleep) {
+  ledger l;
+  test::gate open;
+  std::atomic<int> calls{0};
+  clocked_pool p(
+      [&] {
+        const int call = ++calls;
+        if (call == 2) throw failure(2);
+        if (call == 3) open.wait();
+        return traced(l);
+      },
+      workers(2), {1s, 1s});
+  hold busy;
+  busy.with_submissions(p);
+  const auto number = [](traced& t) { return t.number; };
+  auto left = p.async_submit(number, use_future);
+  wait_until([&] { return p.stats().failed_builds == 1; });
+  p.resize(1); // it leaves
+  wait_until([&] { return p.stats().threads == 1; });
+  watched_clock::advance(1s);
+  p.resize(2); // and another one makes its state for that function
+  wait_until([&] { return calls == 3; });
+  busy.open();
+  BOOST_TEST(left.get() == 1);
+  wait_until_idle(p, 1);
+  auto next = p.async_submit(number, use_future);
+  wait_until([&] { return next.wait_for(0s) == std::future_status::ready; });
+  BOOST_TEST(next.get() == 1);
+  open.open();
+}
 
 BOOST_AUTO_TEST_CASE(warming_up_makes_the_state_of_every_worker) {
   plan made;
@@ -1037,6 +1116,20 @@ BOOST_AUTO_TEST_CASE(a_warm_up_waits_for_busy_workers_and_for_resume) {
   p.resume();
   warm.get();
   BOOST_TEST(p.stats().states == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(joining_waits_for_warmth) {
+  for (int round = 0; round != test::scaled(100); ++round) {
+    plan made;
+    traced_pool p(made.factory(), workers(1));
+    wait_until_idle(p, 1);
+    asio::io_context io;
+    auto warm = p.async_warm_up(asio::bind_executor(io.get_executor(), use_future));
+    p.join();
+    test::run(io);
+    warm.get();
+    BOOST_TEST(made.calls == 1);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_warm_up_after_the_end_of_a_pool_is_refused) {
@@ -1136,6 +1229,31 @@ BOOST_AUTO_TEST_CASE(functions_queued_behind_one_that_spoils_the_state_find_a_ne
   for (int i = 0; i != 40; ++i) BOOST_TEST(seen[std::size_t(i)] == 1 + i / 10);
   BOOST_TEST(made.l.built == 4);
   BOOST_TEST(made.l.alive() == 0);
+}
+
+BOOST_AUTO_TEST_CASE(functions_behind_one_that_spoils_the_state_do_not_wait_for_what_needs_none) {
+  plan made;
+  traced_pool p(made.factory(), workers(2));
+  hold first, second;
+  first.with_submissions(p);
+  second.with_continuations(p);
+  test::gate open;
+  test::slot<void> started;
+  p.submit([](state_handle<traced> h) { h.rebuild(); });
+  asio::post(p.get_executor(), [&] {
+    started.set_value();
+    open.wait();
+  });
+  auto next = p.async_submit(use, use_future);
+  // Of six, one claims half.
+  for (int i = 0; i != 3; ++i) asio::post(p.get_executor(), [] {});
+  first.open();
+  started.get();
+  second.open(); // who has no state either
+  wait_until([&] { return next.wait_for(0s) == std::future_status::ready; });
+  next.get();
+  BOOST_TEST(made.calls == 2);
+  open.open();
 }
 
 BOOST_AUTO_TEST_CASE(functions_queued_behind_one_that_spoils_the_state_fail_only_one_by_one) {
@@ -1238,6 +1356,19 @@ BOOST_AUTO_TEST_CASE(a_warm_worker_leaves_when_there_are_too_few_cold_ones) {
   wait_until([&] { return p.stats().threads == 2 && made.l.alive() == 2; });
   p.join();
   BOOST_TEST(made.l.strays == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_worker_that_stayed_for_its_state_leaves_when_it_has_lost_that) {
+  plan made;
+  traced_pool p(made.factory(), workers(2));
+  hold warm, cold;
+  warm.with_submissions(p);
+  cold.with_continuations(p);
+  p.resize(1);
+  warm.open(); // that one stays, because the other has no state
+  p.async_submit([](state_handle<traced> h) { h.rebuild(); }, use_future).get();
+  wait_until([&] { return p.stats().threads == 1; });
+  BOOST_TEST(made.l.alive() == 0);
 }
 
 BOOST_AUTO_TEST_CASE(

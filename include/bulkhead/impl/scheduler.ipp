@@ -129,7 +129,6 @@ BULKHEAD_DECL std::thread scheduler::create_worker() {
     if (signals_.load(std::memory_order_relaxed) & exit) return {};
     ++live_;
     w.needs_state = w.state != nullptr;
-    w.gives_up = false;
     if (w.state) set_heat(w, warmth::cold);
     w.heeds.store(exit | paused | surplus, std::memory_order_relaxed);
   }

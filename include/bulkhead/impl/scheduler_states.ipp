@@ -31,38 +31,53 @@ BULKHEAD_DECL void scheduler::count_out(worker& w) noexcept {
   if (w.state) set_heat(w, warmth::none);
 }
 
-/// Whether what stands first in the claim of `v` is kept for it, which is about to make its state for
-/// that: but for who is looking and has one. Nobody else is called for it.
+/// Whether what stands first in the claim of `v` is kept for it, which has no state and is about to
+/// look at it, or makes its state for it. It is kept from others that have none; who has one takes it.
+/// Nobody is called for it, but see call_warm_one().
 BULKHEAD_DECL bool scheduler::is_kept(const worker& v, const worker* looker) noexcept {
-  return v.needs_state && !v.gives_up && !(looker && !looker->needs_state);
+  return v.keeps_first && !(looker && !looker->needs_state);
 }
 
 /// Whether `w`, which has no state, may take what stands first in its range: if that is a submission, it
 /// has one then, or is the one that the submission fails for.
-///
-/// As soon as others see that it has a state, they do not see that submission any more, so that nobody
-/// makes another for it.
 BULKHEAD_DECL bool scheduler::may_start(worker& w) noexcept {
   const cell_range r = w.range;
   const cell& c = r.where->cells[r.begin];
   if (c.load() != r.full || c.what() == work::continuation) return true;
   count_end(w);
-  if (w.state->rest().count() > 0) return false;
-  if (parking_.wants_call()) call_somebody(); // who may be warm
-  const bool made = make_state(w);
-  // That took its time.
-  if (signals_.load(std::memory_order_relaxed) & (exit | paused)) {
-    w.needs_state = !made;
+  if (w.state->rest().count() > 0) {
+    stand_back(w);
     return false;
   }
+  w.keeps_first = true;
+  call_warm_one();
+  const bool made = make_state(w);
+  // That took its time.
+  const bool halted = (signals_.load(std::memory_order_relaxed) & (exit | paused)) != 0;
+  if (made && !halted) w.claimed.set_begin({r.where, r.full, r.begin + 1, r.end});
+  w.keeps_first = false; // not before, lest others make a state for the submission as well
   if (made) {
-    w.claimed.set_begin({r.where, r.full, r.begin + 1, r.end});
     w.needs_state = false;
-    share_work(nullptr); // the rest
-    return true;
+    share_work(nullptr); // the second was taken for the first for a moment
+    return !halted;
   }
+  if (halted) return false;
+  if (is_last_hope_gone()) return true;
+  stand_back(w);
+  return false;
+}
+
+/// Whether nobody has a state or is making one.
+BULKHEAD_DECL bool scheduler::is_last_hope_gone() noexcept {
   std::lock_guard lock(parking_.mutex());
-  return is_last_hope_gone();
+  return cold_ == live_;
+}
+
+/// Who sleeps and has a state is called for what is kept from the others, whoever searches.
+BULKHEAD_DECL void scheduler::call_warm_one() noexcept {
+  if (parking_.sleeping() == 0) return;
+  std::unique_lock lock(parking_.mutex());
+  if (sleeper* s = parking_.next(); s && s->heat == warmth::warm) call(*s, lock);
 }
 
 /// The caller lets it be known that there is one.
@@ -85,41 +100,40 @@ BULKHEAD_DECL void scheduler::state_is_gone() noexcept {
   w.needs_state = true;
   std::lock_guard lock(w.owner.parking_.mutex());
   w.owner.set_heat(w, warmth::cold);
+  w.heeds.fetch_or(surplus, std::memory_order_relaxed); // for it is spared no more
 }
 
 /// The worker does nothing after this but to leave.
 BULKHEAD_DECL void scheduler::end_state(worker& w) noexcept {
-  if (!w.needs_state.exchange(true)) w.state->destroy();
+  if (!std::exchange(w.needs_state, true)) w.state->destroy();
   has_tried(w, nullptr);
   complete_warm_ups_if_done();
 }
 
 /// Leaves what it has come to, to others, until somebody has taken it, or it may try again to make its
-/// state. If nobody else can do it either, there may be nobody left for the rest of what pools do.
+/// state. If nobody sleeps, there may be nobody either for the rest of what pools do.
 BULKHEAD_DECL void scheduler::stand_back(worker& w) noexcept {
-  w.gives_up = true;
+  w.keeps_first = false;
   share_work(nullptr);
   const cell& c = w.range.where->cells[w.range.begin];
   std::unique_lock lock(parking_.mutex());
   if (stand_back_++ == 0) robbery_mask_.store(0, std::memory_order_relaxed);
   while (signals(w) == 0 && c.load() == w.range.full) {
-    const auto rest = w.state->rest();
-    if (rest.count() <= 0) break;
-    resumed_.wait_for(lock, std::min<std::chrono::nanoseconds>(rest, longest_rest));
-    if (!is_last_hope_gone() || signals(w) != 0) continue;
+    resumed_.wait_for(lock, longest_rest); // first, lest it try again and again without a back-off
+    if (signals(w) != 0 || w.state->rest().count() <= 0) break;
+    if (parking_.sleeping() != 0) continue;
     lock.unlock();
-    tend();
+    tend(w);
     lock.lock();
   }
   if (--stand_back_ == 0)
     robbery_mask_.store(turns_between_robberies - 1, std::memory_order_relaxed);
-  w.gives_up = false;
 }
 
 /// Runs what needs no state: I/O, and all continuations that are queued by now.
-BULKHEAD_DECL void scheduler::tend() noexcept {
+BULKHEAD_DECL void scheduler::tend(worker& w) noexcept {
   poll();
-  segments_.sweep([](work what) { return what == work::continuation; },
+  segments_.sweep([&](work what) { return what == work::continuation && signals(w) == 0; },
                   [this](cell& c) { run_function(c); });
 }
 
@@ -192,10 +206,13 @@ BULKHEAD_DECL void scheduler::warm_up() noexcept {
   complete_warm_ups_if_done();
 }
 
+/// It may have made its state meanwhile.
 BULKHEAD_DECL void scheduler::heed_warm_up(worker& w) noexcept {
   if (w.needs_state) {
-    if (make_state(w)) w.needs_state = false;
-  } else { // by now
+    if (!make_state(w)) return;
+    w.needs_state = false;
+    w.keeps_first = false; // that is what it runs next
+  } else {
     has_tried(w, nullptr);
     complete_warm_ups_if_done();
   }

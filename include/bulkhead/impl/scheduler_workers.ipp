@@ -38,8 +38,9 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   const bool attached = w.attached;
   if (!attached) name_this_thread(w.index);
   worker* const outer = std::exchange(current(), &w);
-  if (options_.on_worker_start && std::exchange(w.searching, false)) {
-    // That may take long. Who was to be called meanwhile is; who was to be created is this one.
+  if ((options_.on_worker_start || !w.range.empty()) && std::exchange(w.searching, false)) {
+    // That may take long, or what its predecessor has left. Who was to be called meanwhile is; who was
+    // to be created is this one.
     parking_.end_search();
     if (parking_.wants_call() && any_work()) call_somebody();
   }
@@ -125,8 +126,8 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
     if (!leaves) return false;
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
-  w.gives_up = true;
-  // Others find what it leaves in its queue.
+  w.keeps_first = false;
+  // Others find what it leaves in its queue and in its claim.
   share_work(nullptr);
   return true;
 }
@@ -154,7 +155,7 @@ BULKHEAD_DECL bool scheduler::claim_local(worker& w) noexcept {
 }
 
 BULKHEAD_DECL bool scheduler::claim_from(worker& w, run_queue& q, unsigned most) noexcept {
-  if (w.needs_state.load(std::memory_order_relaxed)) most = 1;
+  if (w.needs_state) most = 1;
   const cell_range r = q.claim(most, threads() > 1);
   if (r.empty()) return false;
   start_range(w, r, &q == &w.local);
@@ -198,6 +199,7 @@ BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
 
 BULKHEAD_DECL void scheduler::start_range(worker& w, const cell_range& r, bool local) noexcept {
   set_range(w, r);
+  if (w.needs_state) w.keeps_first = true; // first: see is_kept()
   w.claimed.set(r);
   if (!local && has_resting_.load(std::memory_order_relaxed)) call_resting(false);
   // Others may help with the rest; but what a worker has posted itself is most likely small.
@@ -226,9 +228,9 @@ BULKHEAD_DECL void scheduler::count_left(worker& w) noexcept {
 BULKHEAD_DECL void scheduler::run_range(worker& w) noexcept {
   cell_range r = w.range;
   while (!r.empty() && !(signals_.load(std::memory_order_relaxed) & (exit | paused))) {
-    if (w.needs_state.load(std::memory_order_relaxed)) [[unlikely]] {
+    if (w.needs_state) [[unlikely]] {
       w.range = r;
-      if (!may_start(w)) return stand_back(w);
+      if (!may_start(w)) return;
     }
     cell& c = r.where->cells[r.begin++];
     w.claimed.set_begin(r);
@@ -596,15 +598,19 @@ BULKHEAD_DECL void scheduler::restart_io() noexcept {
 BULKHEAD_DECL bool scheduler::call_somebody() noexcept {
   std::unique_lock lock(parking_.mutex());
   if (!parking_.wants_call()) return false;
-  sleeper* s = parking_.call();
-  if (!s) return false;
-  const bool at_reactor = s->at_reactor;
+  sleeper* s = parking_.next();
+  if (s) call(*s, lock);
+  return s != nullptr;
+}
+
+BULKHEAD_DECL void scheduler::call(sleeper& s, std::unique_lock<std::mutex>& lock) noexcept {
+  parking_.call(s);
+  const bool at_reactor = s.at_reactor;
   lock.unlock(); // first: who wakes up needs it
   if (at_reactor)
-    call_at_reactor(static_cast<worker&>(*s));
+    call_at_reactor(static_cast<worker&>(s));
   else
-    s->wake.set();
-  return true;
+    s.wake.set();
 }
 
 /// Posts a function that does nothing. If another worker runs it, because it polls, the one that

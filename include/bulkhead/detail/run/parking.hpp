@@ -101,23 +101,6 @@ public:
   /// Under the mutex: the sleeper to wake, if there is one: the one that lay down last, because its
   /// cache is warm, and the one at the reactor only if it is the last. One that is cold comes after all
   /// that are not.
-  ///
-  /// It searches from now on; but the one at the reactor begins that itself, since a function that
-  /// does not come through the pool may keep it there.
-  sleeper* call() noexcept {
-    sleeper* s = next();
-    if (s) call(*s);
-    return s;
-  }
-
-  /// Under the mutex: the same for one that is listed.
-  void call(sleeper& s) noexcept {
-    unlist(s);
-    s.called = true;
-    state_.fetch_add(s.at_reactor ? ~std::uint64_t(0) : one_search - 1);
-  }
-
-  /// Under the mutex: whom call() would choose.
   sleeper* next() noexcept {
     if (list_.empty()) return nullptr;
     sleeper* s = &list_.front();
@@ -126,6 +109,16 @@ public:
           other && (other->heat != warmth::cold || s->heat == other->heat))
         s = other;
     return s;
+  }
+
+  /// Under the mutex: `s`, which is listed, is to be woken.
+  ///
+  /// It searches from now on; but the one at the reactor begins that itself, since a function that
+  /// does not come through the pool may keep it there.
+  void call(sleeper& s) noexcept {
+    unlist(s);
+    s.called = true;
+    state_.fetch_add(s.at_reactor ? ~std::uint64_t(0) : one_search - 1);
   }
 
   /// Whether one of the sleepers looks for work from time to time.

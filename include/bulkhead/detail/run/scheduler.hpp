@@ -141,11 +141,12 @@ enum class when_full { refuse, run_here, wait };
 /// **State.** Each worker of a stateful_pool has a place for a state: see worker_state. One that has
 /// none, and is hence *cold*, looks at what it has claimed, one function at a time, before it takes
 /// it, and makes its state for a submission. Meanwhile that stands in its claim for the warm ones to
-/// take; other cold ones leave it alone. If the state cannot be made, there are two cases. Where others
-/// are warm, or making a state, it *stands back*: it waits with its claim, as if a function before it
-/// lasted, until somebody has helped himself to it, or it may try again. Where there are none, it takes
-/// that one submission to fail it, and stands back with the next; while all do, they poll, and run
-/// the continuations that are queued. Cold workers lie at the end of the sleepers' list, so that they
+/// take, of whom one is called if he sleeps; other cold ones leave it alone. If the state cannot be
+/// made, there are two cases. Where others are warm, or making a state, it *stands back*: it waits with
+/// its claim, as if a function before it lasted, until somebody has helped himself to it, or it may try
+/// again. Where there are none, it takes that one submission to fail it, and stands back with the next.
+/// Who stands back while nobody sleeps polls, and runs the continuations that are queued, from
+/// wherever they stand. Cold workers lie at the end of the sleepers' list, so that they
 /// are called last, and leave first when the pool shrinks. As nobody expires at the reactor, a cold one
 /// there is called when a warm one is about to expire, and does so in its place. In other pools nobody
 /// needs a state, and there is nothing more to it than to look at that.
@@ -746,19 +747,21 @@ private:
   std::size_t poll() noexcept;
   void restart_io() noexcept;
   bool call_somebody() noexcept;
+  void call(sleeper& s, std::unique_lock<std::mutex>& lock) noexcept;
   void call_at_reactor(worker& w) noexcept;
   void wake_all() noexcept;
 
   // --- states ---
 
   void set_heat(worker& w, warmth heat) noexcept;
-  bool is_last_hope_gone() const noexcept { return cold_ == live_; }
+  bool is_last_hope_gone() noexcept;
   static bool is_kept(const worker& v, const worker* looker) noexcept;
   [[gnu::cold]] bool may_start(worker& w) noexcept; // else others are inlined less well
   bool make_state(worker& w) noexcept;
   void end_state(worker& w) noexcept;
   [[gnu::cold]] void stand_back(worker& w) noexcept;
-  void tend() noexcept;
+  void call_warm_one() noexcept;
+  void tend(worker& w) noexcept;
   bool spare(worker& w) noexcept;
   bool another_expires(worker& w) noexcept;
   bool makes_way(const worker& w) noexcept;

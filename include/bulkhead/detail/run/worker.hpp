@@ -234,11 +234,10 @@ struct alignas(128) worker : sleeper {
   worker* victim = this; // looked at last
   bool searching = false;
   bool awake = true;
-  std::atomic<bool> needs_state{false}; // the pool is stateful, and it has none
-  std::atomic<bool> gives_up{false};    // for now, to make one
-  std::size_t work_in_hand = 0;         // see scheduler::work_started()
-  bool ends = false;                    // a submission that has ended and is not counted so yet
-  bool in_reactor = false;              // sleeps there, and has not run a function since
+  bool needs_state = false;     // the pool is stateful, and it has none
+  std::size_t work_in_hand = 0; // see scheduler::work_started()
+  bool ends = false;            // a submission that has ended and is not counted so yet
+  bool in_reactor = false;      // sleeps there, and has not run a function since
   search_patience patience;
   bool io_hot = false;
   unsigned unannounced = 0; // functions posted since somebody was told
@@ -251,6 +250,7 @@ struct alignas(128) worker : sleeper {
 
   // Others read it.
   alignas(64) claim claimed;
+  std::atomic<bool> keeps_first{false}; // of its claim: see scheduler::is_kept()
   submission_tally submissions;
   tally failed; // of them, and of the nested
   tally posted; // continuations from inside
