@@ -80,6 +80,15 @@ BULKHEAD_DECL void scheduler::call_warm_one() noexcept {
   if (sleeper* s = parking_.next(); s && s->heat == warmth::warm) call(*s, lock);
 }
 
+/// `w`, which has a state, may have been called for what is kept from the others, and has found
+/// something else.
+BULKHEAD_DECL void scheduler::share_kept(worker& w) noexcept {
+  if (parking_.sleeping() == 0) return;
+  if (any_work(
+          &w, [](const worker&) { return true; }, &w))
+    call_warm_one();
+}
+
 /// The caller lets it be known that there is one.
 BULKHEAD_DECL bool scheduler::make_state(worker& w) noexcept {
   const auto set = [&](warmth heat) {

@@ -355,6 +355,7 @@ BULKHEAD_DECL void scheduler::end_search(worker& w) noexcept {
   if (!std::exchange(w.searching, false)) return;
   parking_.end_search();
   share_work(&w);
+  if (w.state && !w.needs_state) share_kept(w);
 }
 
 /// Sleeps until there is work. False as in idle().

@@ -761,6 +761,7 @@ private:
   void end_state(worker& w) noexcept;
   [[gnu::cold]] void stand_back(worker& w) noexcept;
   void call_warm_one() noexcept;
+  void share_kept(worker& w) noexcept;
   void tend(worker& w) noexcept;
   bool spare(worker& w) noexcept;
   bool another_expires(worker& w) noexcept;
