@@ -84,7 +84,10 @@ private:
 ///   try again. So one attempt fails at most one submission, each is told of an attempt made for it,
 ///   and a factory that always throws is not called more often than the back-off allows. Those
 ///   who would rather not wait so long have a `timeout`; they can be cancelled, as what is queued
-///   always can. Continuations and I/O of the pool go on.
+///   always can.
+///
+/// Continuations and I/O of the pool go on in either case, in no particular order while nobody has a
+/// state.
 ///
 /// The factory is called as `factory(worker)` with the number of the worker's place if that is
 /// possible, else as `factory()`; on several threads at once, so it must be safe to do so. It must

@@ -30,15 +30,18 @@
  *   holds -DWORKERS=2 -DWARM=0 -DFUNCTIONS=2 -DFAILS=2 -DSHORT :
  *   holds -DWORKERS=2 -DWARM=1 -DFUNCTIONS=3 -DSPOILS -DCONTINUATION=1 :
  *   holds -DWORKERS=2 -DWARM=1 -DFUNCTIONS=3 -DSPOILS :
- *   bug 301 -DWARM=0 -DAWAKE=0 -DFUNCTIONS=2 -DLASTS=1 -DFAILS=1 -DCOARSE -DSHORT : who stands back does not share
+ *   bug 301 -DWARM=0 -DAWAKE=0 -DFUNCTIONS=2 -DLASTS=1 -DFAILS=1 -DCOARSE -DSHORT :
+ *       who stands back does not share
  *   bug 302 -DWORKERS=2 -DWARM=1 -DFUNCTIONS=3 -DSPOILS :
  *       who has made its state does not share the rest, of which the first was taken for kept
  *   bug 303 -DWORKERS=2 -DWARM=1 -DFUNCTIONS=3 -DSPOILS -DCONTINUATION=1 :
  *       what stands first is kept as long as there is no state, also behind what needs none
  *   bug 304 -DWARM=1 -DFUNCTIONS=1 -DLASTS=1 -DCOARSE :
  *       for what is kept, a warm worker is called only if nobody searches
- *   bug 305 -DWORKERS=2 -DWARM=1 -DFUNCTIONS=1 -DLASTS=1 : also who has a state does not see what is kept
- *   bug 306 -DWORKERS=2 -DWARM=1 -DFUNCTIONS=1 -DLASTS=1 : one is called for what is kept before it is claimed
+ *   bug 305 -DWORKERS=2 -DWARM=1 -DFUNCTIONS=1 -DLASTS=1 :
+ *       also who has a state does not see what is kept
+ *   bug 306 -DWORKERS=2 -DWARM=1 -DFUNCTIONS=1 -DLASTS=1 :
+ *       one is called for what is kept before it is claimed
  *   bug 307 -DWARM=2 -DFUNCTIONS=2 -DLASTS=1 -DCOARSE :
  *       who has a state and finds something else calls no other one for what is kept
  */
