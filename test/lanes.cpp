@@ -799,6 +799,40 @@ BOOST_AUTO_TEST_CASE(others_on_the_inner_executor_have_their_turn_after_a_batch)
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_goes_on_after_a_batch_is_a_continuation_and_what_is_added_is_not) {
+  stage s;
+  lanes l(s.executor(), {.concurrency = 2, .batch = 2});
+  const lane a = l.open();
+  for (int i = 0; i != 8; ++i) BOOST_TEST(a.try_submit(nothing));
+  BOOST_TEST(s.given() == 2u);
+  BOOST_TEST(s.continuations() == 0u);
+  s.step();
+  BOOST_TEST(s.given() == 3u);
+  BOOST_TEST(s.continuations() == 1u);
+  s.run();
+  BOOST_TEST(s.continuations() == s.given() - 2);
+  BOOST_TEST(a.try_submit([&] { asio::post(a.get_executor(), nothing); }));
+  BOOST_TEST(a.try_submit(nothing));
+  BOOST_TEST(s.continuations() == s.given() - 4);
+  s.run();
+}
+
+BOOST_AUTO_TEST_CASE(limited_to_one_it_lets_others_on_a_thread_pool_have_their_turn) {
+  for (std::size_t threads : {1u, 2u}) {
+    asio::thread_pool pool(threads);
+    const auto strand = bulkhead::limit_concurrency(pool.get_executor(), 1);
+    std::atomic<bool> over{false};
+    std::function<void()> step = [&] {
+      if (!over) asio::post(strand, step);
+    };
+    asio::post(strand, step);
+    asio::post(strand, step);
+    asio::post(pool, [&] { asio::post(pool, [&] { over = true; }); });
+    pool.join();
+    BOOST_TEST(over);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(lanes_may_be_opened_and_closed_while_others_run) {
   asio::thread_pool threads(3);
   lanes l(threads, at_most(3));

@@ -10,6 +10,7 @@
 
 #include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution/relationship.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include <cstddef>
@@ -38,6 +39,7 @@ public:
 
     template <class F>
     void execute(F&& f) const {
+      if (continues_) ++stage_->continuations_;
       stage_->take(std::make_shared<std::decay_t<F>>(std::forward<F>(f)));
     }
 
@@ -47,10 +49,19 @@ public:
     executor_type require(boost::asio::execution::blocking_t::never_t) const noexcept {
       return *this;
     }
+    executor_type require(boost::asio::execution::relationship_t::fork_t) const noexcept {
+      return executor_type(*stage_);
+    }
+    executor_type require(boost::asio::execution::relationship_t::continuation_t) const noexcept {
+      executor_type e(*stage_);
+      e.continues_ = true;
+      return e;
+    }
     friend bool operator==(const executor_type& a, const executor_type& b) noexcept = default;
 
   private:
     stage* stage_;
+    bool continues_ = false;
   };
 
   executor_type executor() noexcept { return executor_type(*this); }
@@ -60,6 +71,9 @@ public:
 
   /// How many functions it was given.
   std::size_t given() const noexcept { return given_; }
+
+  /// How many of them as continuations of who gave them.
+  std::size_t continuations() const noexcept { return continuations_; }
 
   /// How many are there to be run.
   std::size_t size() const noexcept { return functions_.size(); }
@@ -93,6 +107,7 @@ private:
   boost::asio::io_context context_;
   std::deque<std::function<void()>> functions_;
   std::size_t given_ = 0;
+  std::size_t continuations_ = 0;
 };
 
 } // namespace test

@@ -14,6 +14,7 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
+#include <boost/asio/execution/relationship.hpp>
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/require.hpp>
 
@@ -67,14 +68,15 @@ BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
   return true;
 }
 
+/// One more, or the one that calls this and `goes_on` once others on the executor have had their turn.
 /// False if the executor refuses, by throwing, or drops it. If no other runner is left then, all that is
 /// queued is lost, and what it threw is thrown; otherwise the others do the work.
-BULKHEAD_DECL bool lanes_core::post_runner() {
+BULKHEAD_DECL bool lanes_core::post_runner(bool goes_on) {
   posting here{this, 0, innermost_posting()};
   std::exception_ptr error;
   innermost_posting() = &here;
   try {
-    never_blocking_.execute(runner(shared_from_this()));
+    (goes_on ? going_on_ : never_blocking_).execute(runner(shared_from_this()));
   } catch (...) {
     error = std::current_exception();
   }
@@ -88,9 +90,9 @@ BULKHEAD_DECL bool lanes_core::post_runner() {
 }
 
 /// For those who have nobody to tell.
-BULKHEAD_DECL bool lanes_core::post_runner_or_lose() noexcept {
+BULKHEAD_DECL bool lanes_core::post_runner_or_lose(bool goes_on) noexcept {
   try {
-    return post_runner();
+    return post_runner(goes_on);
   } catch (...) {
     return false;
   }
@@ -143,7 +145,7 @@ BULKHEAD_DECL void lanes_core::work() noexcept {
       ended->complete_drains_if_done();
       ended.reset(); // the next task may take long
     }
-    if (needs_another || goes_on) post_runner_or_lose();
+    if (needs_another || goes_on) post_runner_or_lose(goes_on);
     if (!task) return;
     last = run(*lane, *task);
     --turns;
@@ -201,6 +203,8 @@ BULKHEAD_DECL void lanes_core::report_exception(std::exception_ptr error) noexce
 BULKHEAD_DECL lanes_core::lanes_core(const boost::asio::any_io_executor& inner, settings s)
     : inner_(inner),
       never_blocking_(boost::asio::require(inner_, boost::asio::execution::blocking.never)),
+      going_on_(
+          boost::asio::prefer(never_blocking_, boost::asio::execution::relationship.continuation)),
       context_(context_of(inner_)), settings_(std::move(s)), concurrency_(settings_.concurrency),
       order_(settings_.minimum_share) {}
 

@@ -83,8 +83,9 @@ protected:
 /// A *runner* is a function on its way to, or on, the inner executor; there are at most as many as
 /// tasks may be in flight. One is sent off whenever a task may begin for which none is on its way. It
 /// runs tasks one after the other, each that of the lane whose turn it is then, until there is none;
-/// after `batch` of them it posts itself again, so that others on the inner executor have their turn.
-/// (If the set is a strand, it takes as many in one pass of the lock.)
+/// after `batch` of them it posts itself again, so that others on the inner executor have their turn:
+/// as a continuation, for nothing is added that a thread would have to be woken for. (If the set is a
+/// strand, it takes as many in one pass of the lock.)
 ///
 /// A lane *waits* in `order_` while it has tasks and fewer in flight than it may. Every path that
 /// changes one of the two sees to that in revise(): what comes, what ends, what is cancelled, and new
@@ -145,8 +146,8 @@ private:
   void on_context_shutdown(wait_key) noexcept override;
 
   bool needs_runner() noexcept;
-  bool post_runner();
-  bool post_runner_or_lose() noexcept;
+  bool post_runner(bool goes_on = false);
+  bool post_runner_or_lose(bool goes_on = false) noexcept;
   void post_runners() noexcept;
   bool runners_lost(std::size_t n) noexcept;
   void work() noexcept;
@@ -159,6 +160,7 @@ private:
 
   const boost::asio::any_io_executor inner_;
   const boost::asio::any_io_executor never_blocking_; // the same
+  const boost::asio::any_io_executor going_on_;       // the same, for a runner's own continuation
   boost::asio::execution_context* const context_;
   const settings settings_;
 
