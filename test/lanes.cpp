@@ -35,6 +35,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <latch>
@@ -259,6 +260,20 @@ BOOST_AUTO_TEST_CASE(a_callable_is_taken_by_value_by_move_and_by_copy) {
   BOOST_TEST(static_cast<bool>(function)); // copied, not moved
 }
 
+BOOST_AUTO_TEST_CASE(a_callable_keeps_its_alignment) {
+  asio::io_context io;
+  lanes l(io);
+  const lane a = l.open();
+  int ran = 0;
+  struct alignas(128) task {
+    int* runs;
+    void operator()() { *runs += reinterpret_cast<std::uintptr_t>(this) % alignof(task) == 0; }
+  };
+  for (int i = 0; i != 5; ++i) BOOST_TEST(a.try_submit(task{&ran}));
+  test::run(io);
+  BOOST_TEST(ran == 5);
+}
+
 BOOST_AUTO_TEST_CASE(a_refused_try_submit_leaves_the_callable_untouched) {
   asio::io_context io;
   lanes l(io);
@@ -287,8 +302,18 @@ BOOST_AUTO_TEST_CASE(a_callable_that_throws_as_it_is_copied_is_not_submitted) {
   asio::io_context io;
   lanes l(io);
   const lane a = l.open({.queue_limit = 1});
+  struct takes_a_token : fails_to_copy {
+    void operator()(std::stop_token) {}
+  };
+  struct alignas(128) is_overaligned : fails_to_copy {};
   const fails_to_copy f;
-  for (int i = 0; i != 3; ++i) BOOST_CHECK_THROW((void)a.try_submit(f), int);
+  const takes_a_token g;
+  const is_overaligned h;
+  for (int i = 0; i != 3; ++i) {
+    BOOST_CHECK_THROW((void)a.try_submit(f), int);
+    BOOST_CHECK_THROW((void)a.try_submit(g), int);
+    BOOST_CHECK_THROW((void)a.try_submit(h), int);
+  }
   BOOST_TEST(a.stats().submitted == 0u);
   BOOST_TEST(a.try_submit(nothing)); // its place is free
   test::run(io);

@@ -206,7 +206,8 @@ BULKHEAD_DECL lanes_core::lanes_core(const boost::asio::any_io_executor& inner, 
       going_on_(
           boost::asio::prefer(never_blocking_, boost::asio::execution::relationship.continuation)),
       context_(context_of(inner_)), settings_(std::move(s)), concurrency_(settings_.concurrency),
-      order_(settings_.minimum_share) {}
+      order_(settings_.minimum_share),
+      nodes_(settings_.is_strand ? nullptr : std::make_unique<node_cache>()) {}
 
 BULKHEAD_DECL void lanes_core::attach() {
   if (context_) subscription_.subscribe(*context_, shared_from_this());
@@ -409,13 +410,16 @@ BULKHEAD_DECL void lane_core::take_submissions(tasks& taken) noexcept {
 
 // --- submissions ---
 
-BULKHEAD_DECL bool lane_core::reserve_place() noexcept {
+/// Gets memory of that size as well, unless it is 0.
+BULKHEAD_DECL bool lane_core::reserve_place(std::size_t size, void*& memory) {
   std::lock_guard lock(set_->mutex_);
-  ++submitted_;
   if (closed_ || set_->dead_ || !has_room()) {
+    ++submitted_;
     ++rejected_;
     return false;
   }
+  if (size != 0) memory = set_->nodes_->allocate(size);
+  ++submitted_;
   ++reserved_;
   return true;
 }

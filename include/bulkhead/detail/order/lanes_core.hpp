@@ -11,6 +11,7 @@
 #include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/order/fair_queue.hpp>
+#include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/submission.hpp>
 #include <bulkhead/detail/wait/completion_latch.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
@@ -64,6 +65,23 @@ protected:
   ~lane_function() = default;
 };
 
+/// A function that takes a stop_token, with one that nobody stops: nobody can name it.
+template <class F>
+class function_without_stop {
+public:
+  template <class G>
+  explicit function_without_stop(G&& f) : function_(std::forward<G>(f)) {}
+
+  void operator()() { static_cast<void>(function_(std::stop_token())); }
+
+private:
+  F function_;
+};
+
+template <class F>
+using plain_function =
+    std::conditional_t<std::invocable<F&, std::stop_token>, function_without_stop<F>, F>;
+
 /// An async_submit of a lane.
 class lane_op : public lane_task, public submission {
 public:
@@ -92,7 +110,8 @@ protected:
 /// bounds. Whatever may let more tasks begin than there are runners for asks needs_runner() then.
 ///
 /// One lock guards all of a set, its lanes included. Functions run, and handlers complete, under no
-/// lock. A lane with something to do keeps itself alive, and a runner keeps the set.
+/// lock. Submitted functions stand in memory that the set keeps for the next ones, as much as they have
+/// needed at one time. A lane with something to do keeps itself alive, and a runner keeps the set.
 class lanes_core final : public shutdown_target, public std::enable_shared_from_this<lanes_core> {
 public:
   struct settings {
@@ -173,6 +192,7 @@ private:
   std::size_t may_begin_ = 0; // tasks that only wait for a runner
   fair_queue<lane_core> order_;
   intrusive_list<lane_core> lanes_;
+  const std::unique_ptr<node_cache> nodes_; // for submissions, if there are any
   shutdown_subscription subscription_;
 };
 
@@ -205,15 +225,23 @@ public:
 
   template <class F>
   bool try_submit(F&& f) {
-    if (!reserve_place()) return false;
+    using function = plain_function<std::decay_t<F>>;
+    using node = function_node<lane_function, function, node_cache_returner<void>>;
+    using overaligned_node = function_node<lane_function, function>;
+    constexpr bool may_use_cache = alignof(node) <= alignof(std::max_align_t);
+    void* memory = nullptr;
+    if (!reserve_place(may_use_cache ? sizeof(node) : 0, memory)) return false;
     lane_function* n;
     try {
-      n = make<lane_task::kind::submission>(bind_no_stop_token(std::forward<F>(f)),
-                                            std::allocator<void>());
+      if constexpr (may_use_cache)
+        n = node::create_in(memory, std::forward<F>(f));
+      else
+        n = overaligned_node::create(std::forward<F>(f));
     } catch (...) {
       give_place_up();
       throw;
     }
+    n->what = lane_task::kind::submission;
     fill_place(*n);
     return true;
   }
@@ -232,7 +260,7 @@ public:
 
   template <class F, class Allocator>
   void push_continuation(F&& f, const Allocator& a) {
-    push(*make<lane_task::kind::continuation>(std::forward<F>(f), a));
+    push(*function_node<lane_function, std::decay_t<F>, Allocator>::create(std::forward<F>(f), a));
   }
 
   bool running_in_this_thread() const noexcept;
@@ -263,28 +291,9 @@ private:
   using tasks = intrusive_list<lane_task>;
   using ops = intrusive_list<lane_task>; // async_submits only
 
-  template <lane_task::kind What, class F, class Allocator>
-  static lane_function* make(F&& f, const Allocator& a) {
-    auto* n =
-        function_node<lane_function, std::decay_t<F>, Allocator>::create(std::forward<F>(f), a);
-    n->what = What;
-    return n;
-  }
-
-  /// A function that takes a stop_token gets one that nobody stops: nobody can name it.
-  template <class F>
-  static decltype(auto) bind_no_stop_token(F&& f) {
-    using function = std::decay_t<F>;
-    if constexpr (std::invocable<function&, std::stop_token>)
-      return
-          [f = function(std::forward<F>(f))]() mutable { static_cast<void>(f(std::stop_token())); };
-    else
-      return std::forward<F>(f);
-  }
-
   void on_context_shutdown(wait_key key) noexcept override;
 
-  bool reserve_place() noexcept;
+  bool reserve_place(std::size_t size, void*& memory);
   void give_place_up() noexcept;
   void fill_place(lane_function& n);
   void push(lane_function& n);

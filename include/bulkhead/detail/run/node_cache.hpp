@@ -15,7 +15,7 @@
 
 namespace bulkhead::detail {
 
-/// Memory for functions that do not fit into a cell, used again and again.
+/// Memory for functions in queues, used again and again.
 ///
 /// One thread at a time allocates, any thread gives back: blocks return to the cache they came from
 /// over a stack that is pushed one by one and taken as a whole, so that no block can come back
@@ -91,6 +91,19 @@ private:
   }
 
   std::array<size_class, class_count> classes_;
+};
+
+/// The part of an allocator that what stands in a node_cache's memory needs of it: to give it back.
+template <class T>
+class node_cache_returner {
+public:
+  using value_type = T;
+
+  node_cache_returner() = default;
+  template <class U>
+  explicit node_cache_returner(const node_cache_returner<U>&) noexcept {}
+
+  void deallocate(T* p, std::size_t) noexcept { node_cache::deallocate(p); }
 };
 
 } // namespace bulkhead::detail

@@ -29,11 +29,17 @@ public:
   template <class G>
   static function_node* create(G&& f, const Allocator& a = Allocator()) {
     allocator mine = own(a);
-    function_node* n = mine.allocate(1);
+    return create_in(mine.allocate(1), std::forward<G>(f), a);
+  }
+
+  /// In memory for one that `a` takes back; if this throws, it has.
+  template <class G>
+  static function_node* create_in(void* memory, G&& f, const Allocator& a = Allocator()) {
     try {
-      return ::new (static_cast<void*>(n)) function_node(std::forward<G>(f), a);
+      return ::new (memory) function_node(std::forward<G>(f), a);
     } catch (...) {
-      mine.deallocate(n, 1);
+      allocator mine = own(a);
+      mine.deallocate(static_cast<function_node*>(memory), 1);
       throw;
     }
   }
