@@ -5,8 +5,8 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-// What lanes are and whose turn it is. What their operations promise is in lanes_operations.cpp, how
-// they end in lanes_shutdown.cpp, and their executor in lanes_executor.cpp.
+// What lanes are and whose turn it is. What their operations promise is in lanes_operations.cpp and
+// lanes_tokens.cpp, how they end in lanes_shutdown.cpp, and their executor in lanes_executor.cpp.
 
 #include "support/places.hpp"
 #include "support/pool.hpp"

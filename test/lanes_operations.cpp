@@ -5,11 +5,13 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-// async_submit and async_drain of a lane, with every token, executor, allocator and cancellation.
+// async_submit and async_drain of a lane, with every executor, allocator and cancellation. With every
+// token: lanes_tokens.cpp.
 
 #include "support/allocators.hpp"
 #include "support/cancellation.hpp"
 #include "support/global_new.hpp"
+#include "support/lanes.hpp"
 #include "support/pool.hpp"
 #include "support/run.hpp"
 #include "support/sanitizer.hpp"
@@ -25,7 +27,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_future.hpp>
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
@@ -36,9 +37,7 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <stdexcept>
 #include <stop_token>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -46,24 +45,24 @@ namespace asio = boost::asio;
 using bulkhead::errc;
 using bulkhead::error_code;
 using bulkhead::lane;
-using bulkhead::lane_options;
 using bulkhead::lane_stats;
 using bulkhead::lanes;
 using bulkhead::lanes_options;
 using bulkhead::unbounded;
+using test::balanced;
 using test::code_of;
+using test::expect_42;
+using test::expect_no_error;
 using test::live;
+using test::make_drain;
+using test::make_submit;
 using test::wait_until;
+using where = test::submit_fixture::where;
 
 namespace {
 
 const error_code aborted = asio::error::operation_aborted;
 const auto nothing = [] {};
-
-bool balanced(const lane_stats& s) {
-  return s.in_flight == 0 && s.queued == 0 && s.waiting == 0 && s.running == 0 &&
-         s.submitted == s.completed + s.failed + s.rejected + s.cancelled;
-}
 
 // What one async_submit came to. Its handler runs on one thread.
 struct outcome {
@@ -84,228 +83,17 @@ struct outcome {
   bool succeeded(int v) const { return calls == 1 && !error && value == v; }
 };
 
-// async_submit of a task that runs until proceed(). With `queued`, the task does not even start
-// until then; with `waiting`, it waits for room until then.
-struct submit_fixture {
-  enum class where { running, queued, waiting };
-
-  std::shared_ptr<test::gate> open = std::make_shared<test::gate>();
-  std::shared_ptr<std::atomic<int>> alive = std::make_shared<std::atomic<int>>(0);
-  asio::thread_pool threads{1};
-  std::optional<lanes> set;
-  std::optional<lane> l;
-  where w;
-  bool throws = false;
-
-  explicit submit_fixture(where at) : w(at) {
-    set.emplace(threads, lanes_options{.concurrency = 1});
-    l.emplace(set->open({.queue_limit = 1}));
-    if (w == where::running) return;
-    hold();
-    if (w == where::waiting) BOOST_TEST(l->try_submit(nothing));
-  }
-
-  ~submit_fixture() { open->open(); }
-
-  void hold() {
-    auto started = std::make_shared<test::counter>();
-    BOOST_TEST(l->try_submit([g = open, started] {
-      started->add();
-      g->wait();
-    }));
-    started->wait_for(1);
-  }
-
-  template <class Token>
-  decltype(auto) initiate(Token&& token) {
-    auto task = [g = open, counted = live(*alive), keep = alive, fail = throws] {
-      g->wait();
-      if (fail) throw std::runtime_error("from the task");
-      return 42;
-    };
-    return l->async_submit(std::move(task), std::forward<Token>(token));
-  }
-
-  void proceed() { open->open(); }
-
-  void settle() {
-    if (!l) return;
-    wait_until([&] { return l->stats().waiting == 0; });
-    l->async_drain(asio::use_future).get();
-    wait_until([&] { return l->stats().in_flight == 0; });
-  }
-  void destroy() {
-    set.reset();
-    l.reset();
-  }
-  void restored() {
-    BOOST_TEST(*alive == 0);
-    BOOST_TEST(balanced(l->stats()));
-  }
-  bool on_own_executor() const { return l->get_executor().running_in_this_thread(); }
-};
-
-struct void_submit_fixture : submit_fixture {
-  using submit_fixture::submit_fixture;
-
-  template <class Token>
-  decltype(auto) initiate(Token&& token) {
-    auto task = [g = open] { g->wait(); };
-    return l->async_submit(std::move(task), std::forward<Token>(token));
-  }
-};
-
-struct move_only_submit_fixture : submit_fixture {
-  using submit_fixture::submit_fixture;
-
-  template <class Token>
-  decltype(auto) initiate(Token&& token) {
-    auto task = [g = open] {
-      g->wait();
-      return std::make_unique<int>(5);
-    };
-    return l->async_submit(std::move(task), std::forward<Token>(token));
-  }
-};
-
-// async_drain of a lane, `busy` with a task until proceed().
-template <bool Busy>
-struct drain_fixture : submit_fixture {
-  drain_fixture() : submit_fixture(where::running) {
-    if (Busy) hold();
-  }
-
-  template <class Token>
-  decltype(auto) initiate(Token&& token) {
-    return l->async_drain(std::forward<Token>(token));
-  }
-};
-
-template <submit_fixture::where Where, bool Throws = false>
-auto make_submit = [] {
-  auto f = std::make_unique<submit_fixture>(Where);
-  f->throws = Throws;
-  return f;
-};
-
-template <bool Busy>
-auto make_drain = [] { return std::make_unique<drain_fixture<Busy>>(); };
-
-using where = submit_fixture::where;
-using submit_signature = void(std::exception_ptr, int);
-
-auto expect_42 = [](std::exception_ptr e, int n) {
-  BOOST_TEST(!e);
-  BOOST_TEST(n == 42);
-};
-
-auto expect_the_tasks_error = [](std::exception_ptr e, int) {
-  BOOST_REQUIRE(e);
-  BOOST_CHECK_EXCEPTION(std::rethrow_exception(e), std::runtime_error,
-                        [](const auto& x) { return x.what() == std::string("from the task"); });
-};
-
-auto expect_code(error_code wanted) {
-  return [wanted](std::exception_ptr e, int) { BOOST_TEST(code_of(e) == wanted); };
-}
-
-auto expect_no_error = [](error_code ec) { BOOST_TEST(!ec); };
-
 } // namespace
-
-// --- tokens -------------------------------------------------------------------------------------
-
-BOOST_AUTO_TEST_CASE(every_token_gets_the_result_of_a_task) {
-  test::token_matrix<submit_signature>(make_submit<where::running>, expect_42);
-}
-
-BOOST_AUTO_TEST_CASE(every_token_gets_the_result_of_a_queued_task) {
-  test::token_matrix<submit_signature>(make_submit<where::queued>, expect_42);
-}
-
-BOOST_AUTO_TEST_CASE(every_token_gets_the_result_after_waiting_for_room) {
-  test::token_matrix<submit_signature>(make_submit<where::waiting>, expect_42);
-}
-
-BOOST_AUTO_TEST_CASE(every_token_gets_the_exception_of_a_task) {
-  test::token_matrix<submit_signature>(make_submit<where::running, true>, expect_the_tasks_error);
-}
-
-BOOST_AUTO_TEST_CASE(every_token_reports_queue_full) {
-  auto make = [] {
-    auto f = std::make_unique<submit_fixture>(where::running);
-    f->l = f->set->open({.queue_limit = 1, .waiter_limit = 0});
-    f->hold();
-    BOOST_TEST(f->l->try_submit(nothing));
-    return f;
-  };
-  test::token_matrix<submit_signature>(make, expect_code(errc::queue_full));
-}
-
-BOOST_AUTO_TEST_CASE(every_token_reports_closed) {
-  auto make = [] {
-    auto f = std::make_unique<submit_fixture>(where::running);
-    f->l->close();
-    return f;
-  };
-  test::token_matrix<submit_signature>(make, expect_code(errc::closed));
-}
-
-BOOST_AUTO_TEST_CASE(every_token_completes_without_a_result) {
-  test::token_matrix<void(std::exception_ptr)>(
-      [] { return std::make_unique<void_submit_fixture>(where::running); },
-      [](std::exception_ptr e) { BOOST_TEST(!e); });
-}
-
-BOOST_AUTO_TEST_CASE(every_token_gets_a_move_only_result) {
-  test::token_matrix<void(std::exception_ptr, std::unique_ptr<int>)>(
-      [] { return std::make_unique<move_only_submit_fixture>(where::queued); },
-      [](std::exception_ptr e, std::unique_ptr<int> v) {
-        BOOST_TEST(!e);
-        BOOST_REQUIRE(v);
-        BOOST_TEST(*v == 5);
-      });
-}
-
-BOOST_AUTO_TEST_CASE(every_token_awaits_a_drain) {
-  test::token_matrix<void(error_code)>(make_drain<true>, expect_no_error);
-}
-
-BOOST_AUTO_TEST_CASE(every_token_awaits_the_drain_of_an_idle_lane) {
-  test::token_matrix<void(error_code)>(make_drain<false>, expect_no_error);
-}
-
-BOOST_AUTO_TEST_CASE(a_handler_that_is_an_lvalue_is_copied) {
-  asio::io_context io;
-  lanes l(io);
-  const lane a = l.open();
-  int calls = 0;
-  auto handler = [&calls, owned = std::make_shared<int>(1)](auto...) { calls += *owned; };
-  const auto constant = handler;
-  for (int i = 0; i != 2; ++i) {
-    a.async_submit(nothing, handler);
-    a.async_submit(nothing, constant);
-  }
-  test::run(io);
-  for (int i = 0; i != 2; ++i) {
-    a.async_drain(handler);
-    a.async_drain(constant);
-    a.async_submit(nothing, handler); // refused
-    a.async_submit(nothing, constant);
-  }
-  test::run(io);
-  BOOST_TEST(calls == 12);
-}
 
 // --- executors ----------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(handlers_run_on_their_executor) {
   auto check = [](std::exception_ptr, int) {};
-  test::executor_matrix(make_submit<where::running>, check);
-  test::executor_matrix(make_submit<where::queued>, check);
-  test::executor_matrix(make_submit<where::waiting>, check);
-  test::executor_matrix(make_drain<true>, expect_no_error);
-  test::executor_matrix(make_drain<false>, expect_no_error);
+  test::executor_matrix(make_submit(where::running), check);
+  test::executor_matrix(make_submit(where::queued), check);
+  test::executor_matrix(make_submit(where::waiting), check);
+  test::executor_matrix(make_drain(true), expect_no_error);
+  test::executor_matrix(make_drain(false), expect_no_error);
 }
 
 BOOST_AUTO_TEST_CASE(a_submission_is_work_for_the_inner_executor_and_for_the_handlers_context) {
@@ -326,15 +114,15 @@ BOOST_AUTO_TEST_CASE(a_submission_is_work_for_the_inner_executor_and_for_the_han
 // --- cancellation -------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(a_queued_task_can_be_cancelled_at_any_time) {
-  test::cancellation_matrix(make_submit<where::queued>, expect_42);
+  test::cancellation_matrix(make_submit(where::queued), expect_42);
 }
 
 BOOST_AUTO_TEST_CASE(a_wait_for_room_can_be_cancelled_at_any_time) {
-  test::cancellation_matrix(make_submit<where::waiting>, expect_42);
+  test::cancellation_matrix(make_submit(where::waiting), expect_42);
 }
 
 BOOST_AUTO_TEST_CASE(a_drain_can_be_cancelled_at_any_time) {
-  test::cancellation_matrix(make_drain<true>, expect_no_error);
+  test::cancellation_matrix(make_drain(true), expect_no_error);
 }
 
 BOOST_AUTO_TEST_CASE(a_drain_closes_the_lane_also_when_its_wait_is_cancelled) {
@@ -354,9 +142,9 @@ BOOST_AUTO_TEST_CASE(a_drain_closes_the_lane_also_when_its_wait_is_cancelled) {
 }
 
 BOOST_AUTO_TEST_CASE(a_start_and_a_cancellation_exclude_each_other) {
-  test::cancellation_race(make_submit<where::queued>, expect_42, test::scaled(200));
-  test::cancellation_race(make_submit<where::waiting>, expect_42, test::scaled(200));
-  test::cancellation_race(make_drain<true>, expect_no_error, test::scaled(200));
+  test::cancellation_race(make_submit(where::queued), expect_42, test::scaled(200));
+  test::cancellation_race(make_submit(where::waiting), expect_42, test::scaled(200));
+  test::cancellation_race(make_drain(true), expect_no_error, test::scaled(200));
 }
 
 BOOST_AUTO_TEST_CASE(cancelling_a_queued_task_frees_its_room_at_once) {
