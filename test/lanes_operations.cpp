@@ -308,6 +308,18 @@ BOOST_AUTO_TEST_CASE(functions_allocate_nothing_in_steady_state) {
   BOOST_TEST(allocations_of<800>(1000) == 0);
 }
 
+BOOST_AUTO_TEST_CASE(the_memory_of_very_many_functions_is_freed_after_them) {
+  asio::io_context io;
+  lanes l(io);
+  const lane a = l.open({.queue_limit = unbounded});
+  BOOST_TEST(a.try_submit(nothing));
+  test::run(io);
+  const long before = test::global_memory.blocks;
+  for (int i = 0; i != 10'000; ++i) BOOST_TEST_REQUIRE(a.try_submit(nothing));
+  test::run(io);
+  BOOST_TEST(test::global_memory.blocks <= before);
+}
+
 BOOST_AUTO_TEST_CASE(a_failed_allocation_of_the_handlers_submits_nothing) {
   for (bool waits : {false, true}) {
     asio::io_context inner, io;

@@ -349,6 +349,34 @@ BOOST_AUTO_TEST_CASE(a_node_cache_allocates_nothing_in_steady_state) {
   node_cache::deallocate(cache.allocate(100'000));
 }
 
+BOOST_AUTO_TEST_CASE(a_node_cache_gives_up_what_is_not_in_use) {
+  const long before = test::global_memory.blocks;
+  {
+    node_cache cache;
+    void* const in_use = cache.allocate(10);
+    for (std::size_t size : {10u, 300u}) {
+      void* const mine = cache.allocate(size);
+      void* const returned = cache.allocate(size);
+      node_cache::deallocate(mine);
+      node_cache::deallocate(cache.allocate(size)); // now it has taken what came back
+      node_cache::deallocate(returned);
+    }
+    BOOST_TEST(cache.asked_for() > 620u);
+    BOOST_TEST(test::global_memory.blocks == before + 5);
+    {
+      node_cache::surplus spare;
+      cache.give_up(spare);
+      BOOST_TEST(test::global_memory.blocks == before + 5);
+    }
+    BOOST_TEST(test::global_memory.blocks == before + 1);
+    BOOST_TEST(cache.asked_for() == 0u);
+    node_cache::deallocate(in_use);
+    node_cache::deallocate(cache.allocate(10)); // the same
+    BOOST_TEST(test::global_memory.blocks == before + 1);
+  }
+  BOOST_TEST(test::global_memory.blocks == before);
+}
+
 BOOST_AUTO_TEST_CASE(nodes_come_back_from_other_threads) {
   node_cache cache;
   std::mutex mutex;

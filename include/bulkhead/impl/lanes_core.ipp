@@ -119,6 +119,7 @@ BULKHEAD_DECL void lanes_core::work() noexcept {
     lane_task* task = nullptr;
     bool goes_on = false;
     bool needs_another = false;
+    bool keeps_much = false;
     intrusive_list<lane_task> more;
     std::shared_ptr<lane_core> ended; // a lane to look after, once the lock is released
     {
@@ -139,18 +140,26 @@ BULKHEAD_DECL void lanes_core::work() noexcept {
       } else {
         goes_on = active_ <= concurrency_ && !order_.empty();
       }
-      if (!task && !goes_on) --active_;
+      if (!task && !goes_on)
+        keeps_much = --active_ == 0 && nodes_ && nodes_->asked_for() > most_kept;
     }
     if (ended) {
       ended->complete_drains_if_done();
       ended.reset(); // the next task may take long
     }
+    if (keeps_much) free_spare_nodes();
     if (needs_another || goes_on) post_runner_or_lose(goes_on);
     if (!task) return;
     last = run(*lane, *task);
     --turns;
     for (; !more.empty(); --turns) run(*lane, more.pop_front());
   }
+}
+
+BULKHEAD_DECL void lanes_core::free_spare_nodes() noexcept {
+  node_cache::surplus spare; // ends after the lock
+  std::lock_guard lock(mutex_);
+  nodes_->give_up(spare);
 }
 
 BULKHEAD_DECL lanes_core::result lanes_core::run(lane_core& lane, lane_task& task) noexcept {

@@ -110,8 +110,9 @@ protected:
 /// bounds. Whatever may let more tasks begin than there are runners for asks needs_runner() then.
 ///
 /// One lock guards all of a set, its lanes included. Functions run, and handlers complete, under no
-/// lock. Submitted functions stand in memory that the set keeps for the next ones, as much as they have
-/// needed at one time. A lane with something to do keeps itself alive, and a runner keeps the set.
+/// lock. Submitted functions stand in memory that the set keeps for the next ones; if that is more than
+/// most_kept bytes, it is freed once there is nothing to run. A lane with something to do keeps itself
+/// alive, and a runner keeps the set.
 class lanes_core final : public shutdown_target, public std::enable_shared_from_this<lanes_core> {
 public:
   struct settings {
@@ -162,12 +163,15 @@ private:
 
   enum class result : unsigned char { none, completed, failed };
 
+  static constexpr std::size_t most_kept = 1 << 20; // of 8192 small functions
+
   void on_context_shutdown(wait_key) noexcept override;
 
   bool needs_runner() noexcept;
   bool post_runner(bool goes_on = false);
   bool post_runner_or_lose(bool goes_on = false) noexcept;
   void post_runners() noexcept;
+  void free_spare_nodes() noexcept;
   bool runners_lost(std::size_t n) noexcept;
   void work() noexcept;
   result run(lane_core& lane, lane_task& task) noexcept;

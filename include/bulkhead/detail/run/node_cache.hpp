@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace bulkhead::detail {
 
@@ -49,7 +50,9 @@ public:
       c.mine = b->next;
       return b + 1;
     }
-    return finish(::operator new(sizeof(block) + capacity(index)), &c);
+    void* fresh = ::operator new(sizeof(block) + capacity(index));
+    asked_for_ += sizeof(block) + capacity(index);
+    return finish(fresh, &c);
   }
 
   static void deallocate(void* storage) noexcept {
@@ -61,6 +64,14 @@ public:
                                               std::memory_order_relaxed)) {
     }
   }
+
+  /// How many bytes it has asked for to use them again, since it last gave up what it had.
+  std::size_t asked_for() const noexcept { return asked_for_; }
+
+  class surplus;
+
+  /// Gives up what is not in use now. Only by who may allocate.
+  void give_up(surplus& to) noexcept;
 
 private:
   static constexpr std::size_t class_count = 4;
@@ -91,7 +102,34 @@ private:
   }
 
   std::array<size_class, class_count> classes_;
+  std::size_t asked_for_ = 0;
 };
+
+/// Blocks that a cache has given up, and that end with this.
+class node_cache::surplus {
+public:
+  surplus() = default;
+  surplus(const surplus&) = delete;
+  surplus& operator=(const surplus&) = delete;
+
+  ~surplus() {
+    for (const auto& of_class : lists_)
+      for (block* list : of_class) free_all(list);
+  }
+
+private:
+  friend class node_cache;
+
+  block* lists_[class_count][2] = {};
+};
+
+inline void node_cache::give_up(surplus& to) noexcept {
+  asked_for_ = 0;
+  for (std::size_t i = 0; i != class_count; ++i) {
+    to.lists_[i][0] = std::exchange(classes_[i].mine, nullptr);
+    to.lists_[i][1] = classes_[i].returned.exchange(nullptr, std::memory_order_acquire);
+  }
+}
 
 /// The part of an allocator that what stands in a node_cache's memory needs of it: to give it back.
 template <class T>
