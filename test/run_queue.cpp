@@ -409,6 +409,16 @@ BOOST_AUTO_TEST_CASE(nodes_come_back_from_other_threads) {
 
 // --- parking ------------------------------------------------------------------------------------
 
+namespace {
+
+sleeper* call_next(parking& p) {
+  sleeper* const s = p.next();
+  if (s) p.call(*s);
+  return s;
+}
+
+} // namespace
+
 BOOST_AUTO_TEST_CASE(a_call_is_wanted_when_somebody_sleeps_and_nobody_searches) {
   parking p;
   sleeper a, b;
@@ -423,7 +433,7 @@ BOOST_AUTO_TEST_CASE(a_call_is_wanted_when_somebody_sleeps_and_nobody_searches) 
   BOOST_TEST(!p.wants_call());
   p.lie_down(b, true);
   BOOST_TEST(p.sleeping() == 2u);
-  BOOST_TEST(p.call() == &b); // the last is the warmest
+  BOOST_TEST(call_next(p) == &b); // the last is the warmest
   BOOST_TEST(b.called);
   BOOST_TEST(!p.wants_call()); // b searches
   BOOST_TEST(!p.get_up(b));
@@ -431,7 +441,24 @@ BOOST_AUTO_TEST_CASE(a_call_is_wanted_when_somebody_sleeps_and_nobody_searches) 
   BOOST_TEST(p.wants_call());
   BOOST_TEST(p.get_up(a));
   BOOST_TEST(p.all_busy());
-  BOOST_TEST(p.call() == nullptr);
+  BOOST_TEST(call_next(p) == nullptr);
+}
+
+BOOST_AUTO_TEST_CASE(a_sleeper_that_is_cold_is_called_after_all_that_are_not) {
+  parking p;
+  sleeper warm, cold, at_reactor;
+  warm.heat = at_reactor.heat = bulkhead::detail::warmth::warm;
+  cold.heat = bulkhead::detail::warmth::cold;
+  at_reactor.at_reactor = true;
+  std::lock_guard lock(p.mutex());
+  p.lie_down(at_reactor, false);
+  p.lie_down(warm, false);
+  p.lie_down(cold, false);
+  BOOST_TEST(call_next(p) == &warm);
+  p.end_search();
+  BOOST_TEST(call_next(p) == &at_reactor);
+  BOOST_TEST(call_next(p) == &cold);
+  BOOST_TEST(call_next(p) == nullptr);
 }
 
 BOOST_AUTO_TEST_CASE(the_sleeper_at_the_reactor_is_called_last_and_does_not_search_yet) {
@@ -441,9 +468,9 @@ BOOST_AUTO_TEST_CASE(the_sleeper_at_the_reactor_is_called_last_and_does_not_sear
   p.lie_down(a, false);
   b.at_reactor = true;
   p.lie_down(b, false);
-  BOOST_TEST(p.call() == &a);
+  BOOST_TEST(call_next(p) == &a);
   p.end_search();
-  BOOST_TEST(p.call() == &b);
+  BOOST_TEST(call_next(p) == &b);
   BOOST_TEST(p.all_busy());
   p.recall(b);
   BOOST_TEST(!b.called);
