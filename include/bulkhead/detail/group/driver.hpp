@@ -63,6 +63,7 @@ public:
   wait_key reserve(waiter&) noexcept { return the_only_wait; }
   void unreserve(waiter&) noexcept {}
 
+  /// The caller keeps this object meanwhile: all may be over before begin() returns.
   void enqueue(waiter& op) {
     op_.store(&op, std::memory_order_release);
     core_.drive(this->shared_from_this(), pulls());
