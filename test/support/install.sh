@@ -9,7 +9,8 @@
 # Installs what Bulkhead's build, tests and examples need and this machine lacks. That is done on
 # Debian 12; on another system it says what is needed, and ends with status 2.
 #
-#   install.sh [bench|model]    also what test/bench measures with, or test/model checks with
+#   install.sh [bench|model|proof]    also what test/bench measures with, test/model checks with, or
+#                                     test/reliability needs
 
 set -euo pipefail
 
@@ -17,6 +18,7 @@ packages=(g++ cmake ninja-build libssl-dev libboost1.81-dev libboost-context1.81
   libboost-program-options1.81-dev libboost-test1.81-dev libboost1.81-tools-dev)
 purpose=${1-}
 [ "$purpose" != model ] || packages+=(spin)
+[ "$purpose" != proof ] || packages+=(python3)
 [ "$purpose" != bench ] || packages+=(libtbb-dev libconcurrentqueue-dev python3 valgrind)
 
 compile() { "${CXX:-c++}" -std=c++20 -x c++ - "$@" 2>/dev/null; }
@@ -42,6 +44,7 @@ missing() {
   compile -o /dev/null -lcrypto <<<$'#include <openssl/evp.h>\nint main() {}' ||
     echo "OpenSSL's headers and libcrypto"
   [ "$purpose" != model ] || command -v spin >/dev/null || echo "spin"
+  [ "$purpose" != proof ] || command -v python3 >/dev/null || echo "python3"
   [ "$purpose" != bench ] || missing_for_bench
 }
 
