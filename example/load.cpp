@@ -27,6 +27,7 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -52,11 +53,13 @@ struct options {
   std::uint64_t rate = 100;
   std::uint64_t closed_loop = 0;
   std::uint64_t seconds = 10;
+  std::uint64_t window = 0;
   std::uint64_t tasks = 8;
   std::uint64_t bytes = 64 * 1024;
   std::uint64_t max_connections = 4000;
   std::uint64_t verify_every = 100;
   std::uint64_t seed = 1;
+  std::chrono::milliseconds deadline{1000};
   std::chrono::milliseconds timeout{10'000};
   bool json = false;
 };
@@ -80,23 +83,36 @@ fate fate_of(http::status answer) {
   }
 }
 
+/// How often each latency was seen, to within half a per cent: a run of hours takes no more memory
+/// than one of seconds.
 class latencies {
 public:
   void add(clock_type::duration d) {
-    milliseconds_.push_back(std::chrono::duration<float, std::milli>(d).count());
+    const std::chrono::duration<double, std::milli> ms = std::max(d, clock_type::duration(1));
+    ++seen_[static_cast<int>(std::ceil(std::log(ms.count()) / std::log(step)))];
+    ++count_;
   }
 
   /// The latency that the fraction `q` of the requests did not exceed; 0 without requests.
-  double quantile(double q) {
-    if (milliseconds_.empty()) return 0;
-    const double rank = std::ceil(q * static_cast<double>(milliseconds_.size()));
-    const auto nth = milliseconds_.begin() + static_cast<std::ptrdiff_t>(rank) - 1;
-    std::nth_element(milliseconds_.begin(), nth, milliseconds_.end());
-    return *nth;
+  double quantile(double q) const {
+    const double rank = std::ceil(q * static_cast<double>(count_));
+    std::uint64_t below = 0;
+    for (const auto& [exponent, n] : seen_)
+      if (static_cast<double>(below += n) >= rank) return std::pow(step, exponent);
+    return 0;
   }
 
 private:
-  std::vector<float> milliseconds_;
+  static constexpr double step = 1.005;
+  std::map<int, std::uint64_t> seen_; // latencies in (step^(key-1), step^key] ms
+  std::uint64_t count_ = 0;
+};
+
+/// The requests that were due in some seconds of a run.
+struct window {
+  std::uint64_t offered = 0;
+  std::uint64_t ok = 0;
+  latencies of_ok;
 };
 
 struct tally {
@@ -104,11 +120,14 @@ struct tally {
   std::uint64_t sent = 0;   // written in full
   std::uint64_t capped = 0; // waited for one of --max-connections
   std::uint64_t fates[6] = {};
+  std::uint64_t in_time = 0; // answered 200 before the deadline
+  std::uint64_t unasked = 0; // connections on which more came than the answer
   std::uint64_t verified = 0;
   std::uint64_t wrong = 0;
   latencies of_ok;
   latencies of_unavailable;
   latencies of_all; // answers
+  std::vector<window> windows;
   double seconds = 0;
 
   std::uint64_t operator[](fate f) const { return fates[static_cast<int>(f)]; }
@@ -127,7 +146,6 @@ class load_generator {
 public:
   load_generator(asio::io_context& io, const options& o)
       : io_(io), options_(o), server_(asio::ip::address_v4::loopback(), o.port), freed_(io),
-        random_(o.seed),
         target_("/process?tasks=" + std::to_string(o.tasks) + "&bytes=" + std::to_string(o.bytes)) {
     freed_.expires_at(clock_type::time_point::max());
   }
@@ -142,6 +160,7 @@ public:
     io_.run();
     if (terminal_) std::fputs("\r\033[K", stderr);
     if (failure_) std::rethrow_exception(failure_);
+    for (const connection_ptr& c : idle_) is_silent(*c);
     tally_.seconds = std::chrono::duration<double>(clock_type::now() - start_).count();
     verify_samples();
     return std::move(tally_);
@@ -173,12 +192,21 @@ private:
   }
 
   asio::awaitable<void> send_as_they_arrive() {
+    const std::chrono::seconds length(options_.window ? options_.window : options_.seconds);
+    for (auto begin = start_; begin < end_; begin += length)
+      co_await send_as_they_arrive(begin, std::min(begin + length, end_));
+  }
+
+  /// The same arrivals in every window, so that what differs between two of them is the server.
+  asio::awaitable<void> send_as_they_arrive(clock_type::time_point begin,
+                                            clock_type::time_point end) {
+    std::mt19937_64 random(options_.seed);
     std::exponential_distribution<double> gap(static_cast<double>(options_.rate));
     asio::steady_timer timer(io_);
-    for (auto due = start_;;) {
+    for (auto due = begin;;) {
       due += std::chrono::duration_cast<clock_type::duration>(
-          std::chrono::duration<double>(gap(random_)));
-      if (due >= end_) break;
+          std::chrono::duration<double>(gap(random)));
+      if (due >= end) break;
       timer.expires_at(due);
       co_await timer.async_wait(asio::use_awaitable);
       start(send(due));
@@ -191,6 +219,7 @@ private:
 
   asio::awaitable<void> send(clock_type::time_point due) {
     const std::string body = "request " + std::to_string(++tally_.offered);
+    if (window* w = window_of(due)) ++w->offered;
     if (in_use_ == options_.max_connections) {
       ++tally_.capped;
       while (in_use_ == options_.max_connections) co_await freed_.async_wait(use_tuple);
@@ -210,6 +239,7 @@ private:
       const auto [error] = co_await c->stream.async_connect(server_, use_tuple);
       if (error) co_return fate::refused;
       c->stream.socket().set_option(tcp::no_delay(true));
+      c->stream.socket().non_blocking(true);
     }
 
     http::request<http::string_body> request(http::verb::post, target_, 11, body);
@@ -231,19 +261,47 @@ private:
     const auto latency = clock_type::now() - due;
     const fate f = fate_of(parser.get().result());
     tally_.of_all.add(latency);
-    if (f == fate::ok) tally_.of_ok.add(latency);
     if (f == fate::unavailable) tally_.of_unavailable.add(latency);
-    if (f == fate::ok && tally_[fate::ok] % options_.verify_every == 0)
-      samples_.push_back({body, std::move(parser.get().body())});
+    if (f == fate::ok) {
+      tally_.of_ok.add(latency);
+      if (latency <= options_.deadline) ++tally_.in_time;
+      if (window* w = window_of(due)) {
+        ++w->ok;
+        w->of_ok.add(latency);
+      }
+      if (tally_[fate::ok] % options_.verify_every == 0)
+        samples_.push_back({body, std::move(parser.get().body())});
+    }
     if (parser.keep_alive()) idle_.push_back(std::move(c));
     co_return f;
   }
 
+  /// The window in which a request was due; none if the run is not divided into windows.
+  window* window_of(clock_type::time_point due) {
+    if (options_.window == 0) return nullptr;
+    const auto n = static_cast<std::size_t>((due - start_) / std::chrono::seconds(options_.window));
+    if (n >= tally_.windows.size()) tally_.windows.resize(n + 1);
+    return &tally_.windows[n];
+  }
+
   connection_ptr take_idle_connection() {
-    if (idle_.empty()) return nullptr;
-    connection_ptr c = std::move(idle_.back());
-    idle_.pop_back();
-    return c;
+    while (!idle_.empty()) {
+      connection_ptr c = std::move(idle_.back());
+      idle_.pop_back();
+      if (is_silent(*c)) return c;
+    }
+    return nullptr;
+  }
+
+  /// Whether an idle connection is as we left it. The server may have closed it; but bytes can only
+  /// be an answer to nothing, or a second one to the same request.
+  bool is_silent(connection& c) {
+    error_code ec;
+    char byte;
+    const bool more =
+        c.buffer.size() != 0 || c.stream.socket().read_some(asio::buffer(&byte, 1), ec) != 0;
+    if (more) ++tally_.unasked;
+    return !more && ec == asio::error::would_block;
   }
 
   void verify_samples() {
@@ -282,7 +340,6 @@ private:
   const options options_;
   const tcp::endpoint server_;
   asio::steady_timer freed_; // never expires: cancel_one() wakes who waits longest for a connection
-  std::mt19937_64 random_;
   const std::string target_;
   // Where the progress line is overwritten, and in the end erased; a log gets one every second.
   const bool terminal_ = isatty(STDERR_FILENO) == 1;
@@ -296,7 +353,7 @@ private:
   tally tally_;
 };
 
-void print_table(tally& t) {
+void print_table(const tally& t) {
   const auto count = [&](fate f) { return std::uintmax_t{t[f]}; };
   std::printf("%9s %9s %9s %9s %9s %9s %9s %9s %9s %9s %9s\n", "offered", "sent", "200", "503",
               "504", "other", "refused", "lost", "p50 ms", "p99 ms", "p99.9 ms");
@@ -307,13 +364,19 @@ void print_table(tally& t) {
               t.of_ok.quantile(.999));
   std::printf("%80s%9.2f %9.2f %9.2f  of all answers\n", "", t.of_all.quantile(.5),
               t.of_all.quantile(.99), t.of_all.quantile(.999));
-  std::printf("%.1f answered 200 per second; %ju of %ju verified digests wrong; %ju waited for a "
-              "connection\n",
+  std::printf("%.1f answered 200 per second; %ju of %ju verified digests wrong; %ju answers too "
+              "many; %ju waited for a connection\n",
               static_cast<double>(t[fate::ok]) / t.seconds, std::uintmax_t{t.wrong},
-              std::uintmax_t{t.verified}, std::uintmax_t{t.capped});
+              std::uintmax_t{t.verified}, std::uintmax_t{t.unasked}, std::uintmax_t{t.capped});
 }
 
-void print_json(tally& t) {
+void print_json(const tally& t) {
+  json::array windows;
+  for (const window& w : t.windows)
+    windows.push_back(json::object{{"offered", w.offered},
+                                   {"ok", w.ok},
+                                   {"p50_ms", w.of_ok.quantile(.5)},
+                                   {"p99_ms", w.of_ok.quantile(.99)}});
   const json::object line{{"offered", t.offered},
                           {"sent", t.sent},
                           {"answered", t.answered()},
@@ -326,6 +389,9 @@ void print_json(tally& t) {
                           {"capped", t.capped},
                           {"verified", t.verified},
                           {"wrong", t.wrong},
+                          {"unasked", t.unasked},
+                          {"seconds", t.seconds},
+                          {"in_time_per_second", static_cast<double>(t.in_time) / t.seconds},
                           {"ok_per_second", static_cast<double>(t[fate::ok]) / t.seconds},
                           {"p50_ms", t.of_ok.quantile(.5)},
                           {"p99_ms", t.of_ok.quantile(.99)},
@@ -334,7 +400,8 @@ void print_json(tally& t) {
                           {"unavailable_p99_ms", t.of_unavailable.quantile(.99)},
                           {"all_p50_ms", t.of_all.quantile(.5)},
                           {"all_p99_ms", t.of_all.quantile(.99)},
-                          {"all_p999_ms", t.of_all.quantile(.999)}};
+                          {"all_p999_ms", t.of_all.quantile(.999)},
+                          {"windows", std::move(windows)}};
   std::cout << line << std::endl;
 }
 
@@ -350,21 +417,24 @@ int main(int argc, char* argv[]) {
         .number("closed-loop", o.closed_loop, 1, 10'000,
                 "instead of --rate: connections that send back to back")
         .number("seconds", o.seconds, 1, 86'400, "how long requests arrive")
+        .number("window", o.window, 0, 86'400,
+                "seconds of a window: each has the same arrivals, and figures of its own in --json")
         .number("tasks", o.tasks, 1, any, "tasks per request")
         .number("bytes", o.bytes, 1, any, "bytes per task")
         .number("max-connections", o.max_connections, 1, 60'000, "connections at one time")
         .number("verify-every", o.verify_every, 1, any, "one in N answers is recomputed")
         .number("seed", o.seed, 0, any, "of the arrivals")
+        .number("deadline-ms", o.deadline, 1, any, "an answer after this is no longer in time")
         .number("timeout-ms", o.timeout, 1, any, "a request without an answer is lost after this")
         .flag("json", o.json, "print the result as one line of JSON as well");
     if (!line.parse(argc, argv, std::cout)) return 0;
 
     example::raise_descriptor_limit();
     asio::io_context io;
-    tally t = load_generator(io, o).run();
+    const tally t = load_generator(io, o).run();
     print_table(t);
     if (o.json) print_json(t);
-    return t.wrong == 0 && t[fate::lost] == 0 ? 0 : 1;
+    return t.wrong == 0 && t.unasked == 0 && t[fate::lost] == 0 ? 0 : 1;
   } catch (const std::exception& e) {
     std::cerr << "load: " << e.what() << '\n';
     return 2;
