@@ -1,0 +1,309 @@
+#
+# Copyright (c) 2026 The Bulkhead authors
+#
+# Distributed under the Boost Software License, Version 1.0. (See accompanying
+# file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+#
+
+"""Two rows about example/http_service, under the load of example/load.
+
+service.py soak|overload BUILD [--quick | --full] [--seed N]
+
+A request is eight digests, made by the pool; its threads take all processors but one, which is for the
+connections and for the load.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+POOL_THREADS = max(1, len(os.sched_getaffinity(0)) - 1)
+MIB = 1 << 20
+
+
+class Failure(Exception):
+    """Something ended that should not have."""
+
+
+class Losses:
+    """What was not as it ought to be, printed as it is found."""
+
+    def __init__(self):
+        self.count = 0
+
+    def expect(self, good, what, count=1):
+        if not good:
+            self.count += count
+            print(f"lost: {what}")
+
+
+@dataclasses.dataclass
+class Sample:
+    rss: int
+    threads: int
+    descriptors: int
+    connections: int
+
+
+class Service:
+    """The process, and what the system says of it."""
+
+    def __init__(self, build, seed):
+        self.build = pathlib.Path(build)
+        self.seed = seed
+        self.asked = 0  # requests of our own
+        self.results = []
+        command = [self.build / "example/http_service", "--port", "0",
+                   "--pool-threads", str(POOL_THREADS)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("listening on "):
+            raise Failure("http_service did not start")
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def status(self, field):
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"^{field}:\s+(\d+)", text, re.MULTILINE)[1])
+
+    def peak_memory(self):
+        return self.status("VmHWM") * 1024
+
+    def connections(self):
+        """The clients' ends that are open, so not those the service may have forgotten to close."""
+        port = f":{self.port:04X}"
+        rows = [row.split() for row in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[2].endswith(port) and row[3] == "01" for row in rows)
+
+    def sample(self):
+        return Sample(self.status("VmRSS") * 1024, self.status("Threads"),
+                      len(os.listdir(f"/proc/{self.process.pid}/fd")), self.connections())
+
+    def load(self, *words, watch=None):
+        """What the load generator counted. `watch` is called once a second."""
+        command = [self.build / "example/load", "--port", str(self.port), "--seed", str(self.seed),
+                   "--tasks", "8", "--json", *map(str, words)]
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as progress:
+            with subprocess.Popen(command, stdout=output, stderr=progress) as generator:
+                try:
+                    due = time.monotonic()
+                    while generator.poll() is None:
+                        if watch:
+                            watch()
+                        due += 1
+                        try:
+                            generator.wait(timeout=max(0, due - time.monotonic()))
+                        except subprocess.TimeoutExpired:
+                            pass
+                finally:
+                    generator.kill()
+            output.seek(0)
+            lines = output.read().splitlines()
+            if generator.returncode not in (0, 1) or not lines:
+                progress.seek(0)
+                raise Failure(f"the load ended with status {generator.returncode}: "
+                              f"{progress.read()[-500:]}")
+        if self.process.poll() is not None:
+            raise Failure(f"http_service ended with status {self.process.returncode}")
+        result = json.loads(lines[-1])
+        self.results.append(result)
+        return result
+
+    def statistics(self):
+        self.asked += 1
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=10) as answer:
+            return json.load(answer)
+
+    def total(self, field):
+        return sum(result[field] for result in self.results)
+
+    def account(self, losses):
+        """Ends the service and compares its word with that of its clients."""
+        end = time.monotonic() + 10
+        at_rest = False
+        while not at_rest and time.monotonic() < end:  # what a 504 gave up may still be running
+            said = self.statistics()
+            pool, admission = said["pool"], said["admission"]
+            at_rest = pool["running"] == pool["queued"] == pool["waiting"] == 0
+        losses.expect(at_rest, f"the pool does not come to rest: {pool}")
+        ends = ("completed", "failed", "rejected", "cancelled")
+        losses.expect(pool["submitted"] == sum(pool[e] for e in ends), f"tasks are missing: {pool}")
+        losses.expect(admission["in_use"] == admission["waiting"] == 0,
+                      f"permits were not given back: {admission}")
+
+        self.process.send_signal(signal.SIGTERM)
+        said, _ = self.process.communicate(timeout=60)
+        losses.expect(self.process.returncode == 0, f"status {self.process.returncode} at SIGTERM")
+        words = re.search(r": (\d+) accepted, (\d+) answered, (\d+) abandoned", said)
+        accepted, answered, abandoned = map(int, words.groups()) if words else (0, 0, 0)
+
+        sent, received = self.total("sent"), self.total("answered")
+        counted = sum(self.total(f) for f in ("ok", "unavailable", "timed_out"))
+        losses.expect(self.total("offered") == sent == counted,
+                      f"{self.total('offered')} requests, {sent} sent, {counted} answers",
+                      self.total("offered") - counted or 1)
+        losses.expect(received == counted, f"{received - counted} other answers")
+        losses.expect(accepted == answered == received + self.asked and abandoned == 0,
+                      f"the service says {accepted} accepted, {answered} answered, {abandoned} "
+                      f"abandoned, the clients received {received} and {self.asked}")
+        for field in ("wrong", "unasked"):
+            losses.expect(self.total(field) == 0, f"{self.total(field)} answers {field}",
+                          self.total(field))
+
+
+def capacity(service, size, seconds):
+    """200s per second, at most: so many that send back to back find it."""
+    found = service.load("--bytes", size, "--closed-loop", 8 * POOL_THREADS, "--seconds", seconds)
+    if found["ok_per_second"] < 2:
+        raise Failure(f"a capacity of {found['ok_per_second']:.1f} requests per second")
+    return found["ok_per_second"]
+
+
+def quarters(values):
+    """The medians of the first and of the last quarter."""
+    n = max(1, len(values) // 4)
+    return statistics.median(values[:n]), statistics.median(values[-n:])
+
+
+def halves(values, statistic):
+    n = len(values) // 2
+    return statistic(values[:n]), statistic(values[-n:])
+
+
+def lower_quartile(values):
+    return statistics.quantiles(values, n=4)[0] if len(values) > 1 else values[0]
+
+
+def change(pair):
+    return pair[1] / pair[0] - 1
+
+
+def soak(options, losses):
+    size = 32 * 1024
+    window, seconds = (60, 8 * 3600) if options.full else (10, 300)
+    seconds = options.seconds or seconds
+    warm_up = seconds // 10
+    with Service(options.build, options.seed) as service:
+        rate = max(1, round(.7 * capacity(service, size, 8)))
+        at_rest = service.sample()
+        samples = []
+        result = service.load("--bytes", size, "--rate", rate, "--seconds", seconds,
+                              "--window", window, "--verify-every", 10_000 if options.full else 100,
+                              watch=lambda: samples.append(service.sample()))
+        after = service.sample()
+        service.account(losses)
+
+    samples = samples[warm_up:seconds]
+    windows = [w for w in result["windows"] if w["offered"]][warm_up // window:]
+
+    # A connection is a descriptor, and clients come and go.
+    rss = quarters([s.rss for s in samples])
+    threads = {s.threads for s in samples}
+    others = quarters([s.descriptors - s.connections for s in samples])
+    losses.expect(rss[1] - rss[0] < max(MIB, .02 * rss[0]),
+                  f"RSS went from {rss[0]:,.0f} to {rss[1]:,.0f} bytes")
+    losses.expect(threads == {at_rest.threads}, f"{at_rest.threads} threads, then {threads}")
+    losses.expect(others[0] == others[1] and after.descriptors == at_rest.descriptors,
+                  f"descriptors beside connections: {others[0]}, then {others[1]}; "
+                  f"{at_rest.descriptors} before, {after.descriptors} after")
+
+    # What else happens on a machine only ever adds to a latency, and to some windows more than to
+    # others. So each half is judged by the window that a quarter of its windows fall below; what the
+    # service itself gets slower by is in all of them.
+    p99s = [w["p99_ms"] for w in windows]
+    p99 = halves(p99s, lower_quartile)
+    losses.expect(change(p99) < .10, f"p99 went from {p99[0]:.2f} to {p99[1]:.2f} ms; "
+                  f"all windows: {p99s}")
+
+    medians = halves(p99s, statistics.median)
+    note = (f"{rate} requests/s for {seconds} s, {POOL_THREADS} pool threads; "
+            f"RSS {rss[0] / MIB:.2f}, then {rss[1] / MIB:.2f} MiB; {at_rest.threads} threads; "
+            f"{at_rest.descriptors} descriptors beside connections; "
+            f"p99 of {window} s, lower quartile of each half: {p99[0]:.2f}, then {p99[1]:.2f} ms "
+            f"({change(p99):+.1%}; of medians {change(medians):+.1%}); "
+            f"503: {result['unavailable']}, 504: {result['timed_out']}")
+    return service, note
+
+
+def overload(options, losses):
+    # Much work per request, so that refusing one costs next to nothing beside doing one. Otherwise
+    # the load that comes in is limited by what makes it, and that shares our processors.
+    size = 256 * 1024
+    factors = (1, 2, 5, 10)
+    rounds, seconds = (20, 30) if options.full else (6, 2)
+    with Service(options.build, options.seed) as service:
+        base = capacity(service, size, 4)
+        runs = {f: [] for f in factors}
+        peak = {}
+        for _ in range(rounds):
+            for f in factors:  # in turn, so that a slow time of the machine meets all of them
+                result = service.load("--bytes", size, "--rate", round(f * base),
+                                      "--seconds", seconds, "--max-connections", 20_000)
+                runs[f].append(result)
+                peak.setdefault(f, service.peak_memory())
+        ever = service.peak_memory()
+        service.account(losses)
+
+    goodput = {f: statistics.median(r["in_time_per_second"] for r in runs[f]) for f in factors}
+    best = max(goodput.values())
+    losses.expect(goodput[10] >= .9 * best, f"goodput at 10x is {goodput[10] / best:.1%} of the "
+                  f"peak: {goodput}")
+
+    # There are refusals at 1x as well: what is admitted is at its limit, and only connections can add.
+    losses.expect(ever <= 1.5 * peak[1], f"memory: {peak[1]:,} bytes at 1x, in the end {ever:,}")
+
+    # Whoever is refused knows that long before it would have had an answer.
+    refused = statistics.median(r["unavailable_p99_ms"] for r in runs[10])
+    accepted = statistics.median(r["p50_ms"] for r in runs[10])
+    losses.expect(all(r["unavailable"] > 0 for r in runs[10]), "nothing was refused at 10x")
+    losses.expect(refused < accepted, f"refusals at 10x: p99 {refused:.1f} ms, "
+                  f"answers: p50 {accepted:.1f} ms")
+    shares = ", ".join(f"{f}x {goodput[f]:.0f}" for f in factors)
+    note = (f"capacity {base:.0f} requests/s, {POOL_THREADS} pool threads; "
+            f"goodput {shares}/s: at 10x {goodput[10] / best:.1%} of the peak; "
+            f"peak RSS {peak[1] / MIB:.1f} MiB at 1x, {ever / MIB:.1f} in the end; "
+            f"503 at 10x: p99 {refused:.1f} ms, 200: p50 {accepted:.1f} ms")
+    return service, note
+
+
+def main():
+    rows = {"soak": soak, "overload": overload}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("row", choices=rows)
+    parser.add_argument("build")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--quick", action="store_true")
+    amount.add_argument("--full", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=int, help="of the soak, instead of 300 or 8 hours")
+    options = parser.parse_args()
+
+    losses = Losses()
+    try:
+        service, note = rows[options.row](options, losses)
+    except Failure as e:
+        print(f"{options.row}: {e}")
+        return 1
+    print(json.dumps({"tried": service.total("offered"), "lost": losses.count, "note": note}))
+    return 0 if losses.count == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
