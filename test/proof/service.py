@@ -188,7 +188,7 @@ def halves(values, statistic):
 
 
 def lower_quartile(values):
-    return statistics.quantiles(values, n=4)[0] if len(values) > 1 else values[0]
+    return statistics.quantiles(values, n=4, method="inclusive")[0]
 
 
 def change(pair):
@@ -201,13 +201,16 @@ def soak(options, losses):
     seconds = options.seconds or seconds
     warm_up = seconds // 10
     with Service(options.build, options.seed) as service:
-        rate = max(1, round(.7 * capacity(service, size, 8)))
         at_rest = service.sample()
+        rate = max(1, round(.7 * capacity(service, size, 8)))
         samples = []
         result = service.load("--bytes", size, "--rate", rate, "--seconds", seconds,
                               "--window", window, "--verify-every", 10_000 if options.full else 100,
                               watch=lambda: samples.append(service.sample()))
-        after = service.sample()
+        end = time.monotonic() + 10
+        while ((after := service.sample()).descriptors != at_rest.descriptors and
+               time.monotonic() < end):
+            time.sleep(.1)
         service.account(losses)
 
     samples = samples[warm_up:seconds]
