@@ -9,8 +9,8 @@
 
 service.py soak|overload BUILD [--quick | --full] [--seed N]
 
-A request is eight digests, made by the pool; its threads take all processors but one, which is for the
-connections and for the load.
+A request is eight digests, made by the pool. Its threads take all processors but one, which is for
+the connections and for the load.
 """
 
 import argparse
@@ -187,8 +187,8 @@ def halves(values, statistic):
     return statistic(values[:n]), statistic(values[-n:])
 
 
-def lower_quartile(values):
-    return statistics.quantiles(values, n=4, method="inclusive")[0]
+def lower_decile(values):
+    return statistics.quantiles(values, n=10, method="inclusive")[0]
 
 
 def change(pair):
@@ -197,7 +197,7 @@ def change(pair):
 
 def soak(options, losses):
     size = 32 * 1024
-    window, seconds = (60, 8 * 3600) if options.full else (10, 300)
+    window, seconds = (60, 8 * 3600) if options.full else (5, 300)
     seconds = options.seconds or seconds
     warm_up = seconds // 10
     with Service(options.build, options.seed) as service:
@@ -228,18 +228,18 @@ def soak(options, losses):
                   f"{at_rest.descriptors} before, {after.descriptors} after")
 
     # What else happens on a machine only ever adds to a latency, and to some windows more than to
-    # others. So each half is judged by the window that a quarter of its windows fall below; what the
-    # service itself gets slower by is in all of them.
+    # others. So each half is judged by its best windows, the lower decile; what the service itself
+    # gets slower by is in all of them.
     p99s = [w["p99_ms"] for w in windows]
-    p99 = halves(p99s, lower_quartile)
-    losses.expect(change(p99) < .10, f"p99 went from {p99[0]:.2f} to {p99[1]:.2f} ms; "
-                  f"all windows: {p99s}")
+    print("p99 of each window, in ms:", *(f"{p:.2f}" for p in p99s))
+    p99 = halves(p99s, lower_decile)
+    losses.expect(change(p99) < .10, f"p99 went from {p99[0]:.2f} to {p99[1]:.2f} ms")
 
     medians = halves(p99s, statistics.median)
     note = (f"{rate} requests/s for {seconds} s, {POOL_THREADS} pool threads; "
             f"RSS {rss[0] / MIB:.2f}, then {rss[1] / MIB:.2f} MiB; {at_rest.threads} threads; "
             f"{at_rest.descriptors} descriptors beside connections; "
-            f"p99 of {window} s, lower quartile of each half: {p99[0]:.2f}, then {p99[1]:.2f} ms "
+            f"p99 of {window} s, lower decile of each half: {p99[0]:.2f}, then {p99[1]:.2f} ms "
             f"({change(p99):+.1%}; of medians {change(medians):+.1%}); "
             f"503: {result['unavailable']}, 504: {result['timed_out']}")
     return service, note
@@ -250,27 +250,32 @@ def overload(options, losses):
     # the load that comes in is limited by what makes it, and that shares our processors.
     size = 256 * 1024
     factors = (1, 2, 5, 10)
-    rounds, seconds = (20, 30) if options.full else (6, 2)
+    rounds, seconds = (60, 10) if options.full else (12, 1)
     with Service(options.build, options.seed) as service:
         base = capacity(service, size, 4)
         runs = {f: [] for f in factors}
-        peak = {}
+        at_1x = 0
         for _ in range(rounds):
             for f in factors:  # in turn, so that a slow time of the machine meets all of them
                 result = service.load("--bytes", size, "--rate", round(f * base),
                                       "--seconds", seconds, "--max-connections", 20_000)
                 runs[f].append(result)
-                peak.setdefault(f, service.peak_memory())
+                at_1x = at_1x or service.peak_memory()
         ever = service.peak_memory()
         service.account(losses)
 
-    goodput = {f: statistics.median(r["in_time_per_second"] for r in runs[f]) for f in factors}
-    best = max(goodput.values())
-    losses.expect(goodput[10] >= .9 * best, f"goodput at 10x is {goodput[10] / best:.1%} of the "
-                  f"peak: {goodput}")
+    # Within a round, as a machine may be slower in one than in another.
+    goodput = {f: [r["in_time_per_second"] for r in runs[f]] for f in factors}
+    for f in factors:
+        print(f"goodput at {f}x:", *(f"{g:.0f}" for g in goodput[f]))
+    medians = {f: statistics.median(goodput[f]) for f in factors}
+    best = max(factors, key=medians.get)
+    kept = statistics.median(g / b for g, b in zip(goodput[10], goodput[best]))
+    losses.expect(kept >= .9, f"goodput at 10x is {kept:.1%} of that at {best}x")
 
-    # There are refusals at 1x as well: what is admitted is at its limit, and only connections can add.
-    losses.expect(ever <= 1.5 * peak[1], f"memory: {peak[1]:,} bytes at 1x, in the end {ever:,}")
+    # What is admitted is bounded, and a refusal leaves nothing behind: all that can be added by more
+    # load is connections, a few KiB each.
+    losses.expect(ever <= 1.5 * at_1x, f"memory: {at_1x:,} bytes at 1x, in the end {ever:,}")
 
     # Whoever is refused knows that long before it would have had an answer.
     refused = statistics.median(r["unavailable_p99_ms"] for r in runs[10])
@@ -278,10 +283,10 @@ def overload(options, losses):
     losses.expect(all(r["unavailable"] > 0 for r in runs[10]), "nothing was refused at 10x")
     losses.expect(refused < accepted, f"refusals at 10x: p99 {refused:.1f} ms, "
                   f"answers: p50 {accepted:.1f} ms")
-    shares = ", ".join(f"{f}x {goodput[f]:.0f}" for f in factors)
+    each = ", ".join(f"{f}x {medians[f]:.0f}" for f in factors)
     note = (f"capacity {base:.0f} requests/s, {POOL_THREADS} pool threads; "
-            f"goodput {shares}/s: at 10x {goodput[10] / best:.1%} of the peak; "
-            f"peak RSS {peak[1] / MIB:.1f} MiB at 1x, {ever / MIB:.1f} in the end; "
+            f"goodput {each}/s: at 10x {kept:.1%} of the peak; "
+            f"peak RSS {at_1x / MIB:.1f} MiB at 1x, {ever / MIB:.1f} in the end; "
             f"503 at 10x: p99 {refused:.1f} ms, 200: p50 {accepted:.1f} ms")
     return service, note
 
