@@ -273,8 +273,8 @@ def overload(options, losses):
     kept = statistics.median(g / b for g, b in zip(goodput[10], goodput[best]))
     losses.expect(kept >= .9, f"goodput at 10x is {kept:.1%} of that at {best}x")
 
-    # What is admitted is bounded, and a refusal leaves nothing behind: all that can be added by more
-    # load is connections, a few KiB each.
+    # What is admitted is bounded, and a refusal leaves nothing behind: all that more load can add
+    # is connections, a few KiB each.
     losses.expect(ever <= 1.5 * at_1x, f"memory: {at_1x:,} bytes at 1x, in the end {ever:,}")
 
     # Whoever is refused knows that long before it would have had an answer.
@@ -291,6 +291,24 @@ def overload(options, losses):
     return service, note
 
 
+class Others:
+    """How much of the processors went to anything but this process and those that it has ended."""
+
+    def __init__(self):
+        self.start, self.before = time.monotonic(), self.busy()
+
+    @staticmethod
+    def busy():
+        ticks = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+        user, nice, system, _, _, irq, softirq, steal = map(int, ticks)
+        everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return everyone - sum(os.times()[:4])
+
+    def share(self):
+        spent = (time.monotonic() - self.start) * os.cpu_count()
+        return max(0, self.busy() - self.before) / spent
+
+
 def main():
     rows = {"soak": soak, "overload": overload}
     parser = argparse.ArgumentParser()
@@ -304,11 +322,13 @@ def main():
     options = parser.parse_args()
 
     losses = Losses()
+    others = Others()
     try:
         service, note = rows[options.row](options, losses)
     except Failure as e:
         print(f"{options.row}: {e}")
         return 1
+    note += f"; other processes took {others.share():.0%} of the processors"
     print(json.dumps({"tried": service.total("offered"), "lost": losses.count, "note": note}))
     return 0 if losses.count == 0 else 1
 
