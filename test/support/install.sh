@@ -9,8 +9,9 @@
 # Installs what Bulkhead's build, tests and examples need and this machine lacks. That is done on
 # Debian 12; on another system it says what is needed, and ends with status 2.
 #
-#   install.sh [bench|model|proof]    also what test/bench measures with, test/model checks with, or
-#                                     test/reliability needs
+#   install.sh [PURPOSE]    also what test/bench measures with (bench), test/model checks with
+#                           (model), test/reliability needs (proof), or a leg of test/matrix
+#                           (clang-16, clang-19, valgrind)
 
 set -euo pipefail
 
@@ -19,6 +20,8 @@ packages=(g++ cmake ninja-build libssl-dev libboost1.81-dev libboost-context1.81
 purpose=${1-}
 [ "$purpose" != model ] || packages+=(spin)
 [ "$purpose" != proof ] || packages+=(python3)
+[ "$purpose" != valgrind ] || packages+=(valgrind)
+[[ $purpose != clang-* ]] || packages+=("$purpose" "libclang-rt-${purpose#clang-}-dev")
 [ "$purpose" != bench ] || packages+=(libtbb-dev libconcurrentqueue-dev python3 valgrind)
 
 compile() { "${CXX:-c++}" -std=c++20 -x c++ - "$@" 2>/dev/null; }
@@ -45,6 +48,10 @@ missing() {
     echo "OpenSSL's headers and libcrypto"
   [ "$purpose" != model ] || command -v spin >/dev/null || echo "spin"
   [ "$purpose" != proof ] || command -v python3 >/dev/null || echo "python3"
+  [ "$purpose" != valgrind ] || command -v valgrind >/dev/null || echo "valgrind"
+  [[ $purpose != clang-* ]] ||
+    CXX=clang++-${purpose#clang-} compile -fsanitize=address -o /dev/null <<<'int main() {}' ||
+    echo "clang ${purpose#clang-} and its sanitizers"
   [ "$purpose" != bench ] || missing_for_bench
 }
 

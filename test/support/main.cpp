@@ -8,7 +8,11 @@
 // The main() of every test, compiled once.
 
 #define BOOST_TEST_NO_MAIN
+#if defined(BULKHEAD_TEST_FROM_HEADERS)
+#include <boost/test/included/unit_test.hpp>
+#else
 #include <boost/test/unit_test.hpp>
+#endif
 
 #include <filesystem>
 

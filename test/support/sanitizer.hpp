@@ -8,7 +8,8 @@
 #ifndef BULKHEAD_TEST_SUPPORT_SANITIZER_HPP
 #define BULKHEAD_TEST_SUPPORT_SANITIZER_HPP
 
-// Under which sanitizer a test is built, and how much work it should then do.
+// What watches a test, and how much work it should then do. BULKHEAD_TEST_VALGRIND is defined by the
+// leg of test/matrix that has valgrind watch.
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -33,7 +34,7 @@
 
 namespace test {
 
-#if defined(BULKHEAD_TEST_TSAN) || defined(BULKHEAD_TEST_ASAN)
+#if defined(BULKHEAD_TEST_TSAN) || defined(BULKHEAD_TEST_ASAN) || defined(BULKHEAD_TEST_VALGRIND)
 inline constexpr bool sanitized = true;
 #else
 inline constexpr bool sanitized = false;
