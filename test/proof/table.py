@@ -27,6 +27,8 @@ import subprocess
 import sys
 import time
 
+import legs
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 # The rows that are programs of their own: name, when it passes, and the words to start it with, to
@@ -36,9 +38,10 @@ PROGRAMS = (
      ["python3", "-B", HERE / "service.py", "soak"]),
     ("overload", "goodput at 10x >= 90 % of the peak, memory bounded, refusals fast",
      ["python3", "-B", HERE / "service.py", "overload"]),
+    *legs.rows(),
 )
 
-# In this order; what is not named here comes after these.
+# In this order; what is not named here comes after these. A name may go on after a colon.
 ORDER = ("pool", "semaphore", "cancel against grant", "cancel against completion", "executors",
          "interleavings", "spin models", "allocation failure", "thread creation",
          "throwing handlers", "throwing allocators", "throwing factories", "shutdown",
@@ -134,7 +137,8 @@ def commit():
 
 
 def rank(row):
-    return ORDER.index(row.name) if row.name in ORDER else len(ORDER)
+    name = row.name.partition(":")[0]
+    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def main():

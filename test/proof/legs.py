@@ -1,0 +1,95 @@
+#
+# Copyright (c) 2026 The Bulkhead authors
+#
+# Distributed under the Boost Software License, Version 1.0. (See accompanying
+# file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+#
+
+"""The rows that run elsewhere: the legs of test/matrix, and the models.
+
+legs.py LEG BUILD [--full] [--seed N]
+
+With --full a row runs its leg. Without, it reports what build/record says that the leg has shown of
+this very commit, and is skipped where there is no such record.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+MATRIX = "test/matrix"
+CANNOT_RUN = 77  # the status of test/matrix
+
+
+def output_of(*command):
+    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
+
+
+def row(leg):
+    watched = leg.endswith("san") or leg == "valgrind"
+    return (("sanitizers: " if watched else "portability: ") + leg,
+            "no reports" if watched else "all tests pass",
+            [sys.executable, "-B", __file__, leg])
+
+
+def rows():
+    legs = [line.split()[0] for line in output_of(MATRIX, "--list").splitlines()]
+    models = ("spin models", "no errors; each seeded bug caught",
+              [sys.executable, "-B", __file__, "models"])
+    return [models, *(row(leg) for leg in legs)]
+
+
+def record(leg):
+    try:
+        return json.loads((TOP / f"build/record/{leg}.json").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def show(found):
+    print(json.dumps({"tried": found["passed"] + found["failed"], "lost": found["failed"],
+                      "note": found["with"]}))
+    return 0 if found["failed"] == 0 else 1
+
+
+def run(leg, command):
+    """Runs it, and shows what this run has recorded."""
+    (TOP / f"build/record/{leg}.json").unlink(missing_ok=True)
+    with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode == CANNOT_RUN:
+        reason = next(s for s in lines if s.startswith(f"{leg} skipped: "))
+        print(json.dumps({"skipped": reason.split(": ", 1)[1].strip()}))
+        return 0
+    found = record(leg)
+    return show(found) if found else 1
+
+
+def report(leg, command):
+    """Shows what was recorded of this commit, if it is what is checked out here."""
+    found = record(leg)
+    if not found:
+        why = "not run yet"
+    elif output_of("git", "status", "--porcelain"):
+        why = "files differ from the commit"
+    elif not found["clean"] or found["commit"] != output_of("git", "rev-parse", "HEAD").strip():
+        why = "not run for this commit"
+    else:
+        return show(found)
+    print(json.dumps({"skipped": f"{why}; --full does, or {' '.join(command)}"}))
+    return 0
+
+
+def main():
+    leg = sys.argv[1]
+    command = ["test/model/run"] if leg == "models" else [MATRIX, leg]
+    return (run if "--full" in sys.argv else report)(leg, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
