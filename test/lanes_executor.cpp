@@ -240,7 +240,7 @@ private:
   }
 
   asio::io_context::executor_type inner_;
-  std::array<char, 100> filling_{};
+  [[maybe_unused]] std::array<char, 100> filling_{};
 };
 
 } // namespace
