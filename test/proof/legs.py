@@ -24,7 +24,7 @@ CANNOT_RUN = 77  # the status of test/matrix
 
 
 def output_of(*command):
-    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def row(leg):
@@ -50,7 +50,7 @@ def record(leg):
 
 def show(found):
     print(json.dumps({"tried": found["passed"] + found["failed"], "lost": found["failed"],
-                      "note": found["with"]}))
+                      "note": f"{found['with']}, run at {found['date']}"}))
     return 0 if found["failed"] == 0 else 1
 
 
@@ -77,7 +77,7 @@ def report(leg, command):
         why = "not run yet"
     elif output_of("git", "status", "--porcelain"):
         why = "files differ from the commit"
-    elif not found["clean"] or found["commit"] != output_of("git", "rev-parse", "HEAD").strip():
+    elif not found["clean"] or found["commit"] != output_of("git", "rev-parse", "HEAD"):
         why = "not run for this commit"
     else:
         return show(found)

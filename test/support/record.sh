@@ -11,14 +11,13 @@
 
 # The commit, and a line for each file that differs from it.
 tree() {
-  git rev-parse HEAD 2>/dev/null || echo unknown
-  git status --porcelain 2>/dev/null || true
+  git rev-parse HEAD && git status --porcelain || echo "unknown"
 }
 
 # record NAME BEFORE PASSED FAILED WITH: BEFORE is what `tree` printed before anything was built.
 record() {
   local clean=false
-  if [ "$2" = "$(tree)" ] && [ "$2" = "${2%%$'\n'*}" ]; then clean=true; fi
+  if [[ $2 =~ ^[0-9a-f]+$ ]] && [ "$2" = "$(tree)" ]; then clean=true; fi
   mkdir -p build/record
   printf '{"commit": "%s", "clean": %s, "date": "%s", "passed": %d, "failed": %d, "with": "%s"}\n' \
     "${2%%$'\n'*}" $clean "$(date -u +%FT%TZ)" "$3" "$4" "$5" >"build/record/$1.json"
