@@ -20,7 +20,6 @@ import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 MATRIX = "test/matrix"
-CANNOT_RUN = 77  # the status of test/matrix
 
 
 def output_of(*command):
@@ -54,17 +53,18 @@ def show(found):
     return 0 if found["failed"] == 0 else 1
 
 
-def run(leg, command):
+def run(leg, command, cannot_run):
     """Runs it, and shows what this run has recorded."""
     (TOP / f"build/record/{leg}.json").unlink(missing_ok=True)
-    with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace") as process:
         lines = []
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line)
-    if process.returncode == CANNOT_RUN:
-        reason = next(s for s in lines if s.startswith(f"{leg} skipped: "))
-        print(json.dumps({"skipped": reason.split(": ", 1)[1].strip()}))
+    if process.returncode == cannot_run:
+        reasons = [s.split(": ", 1)[1] for s in lines if s.startswith(f"{leg} skipped: ")] or lines
+        print(json.dumps({"skipped": " ".join(s.strip() for s in reasons)}))
         return 0
     found = record(leg)
     return show(found) if found else 1
@@ -87,8 +87,8 @@ def report(leg, command):
 
 def main():
     leg = sys.argv[1]
-    command = ["test/model/run"] if leg == "models" else [MATRIX, leg]
-    return (run if "--full" in sys.argv else report)(leg, command)
+    command, cannot_run = (["test/model/run"], 2) if leg == "models" else ([MATRIX, leg], 77)
+    return run(leg, command, cannot_run) if "--full" in sys.argv else report(leg, command)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
 
 # The commit, and a line for each file that differs from it.
 tree() {
-  git rev-parse HEAD && git status --porcelain || echo "unknown"
+  { git rev-parse HEAD && git status --porcelain; } 2>/dev/null || echo "unknown"
 }
 
 # record NAME BEFORE PASSED FAILED WITH: BEFORE is what `tree` printed before anything was built.
