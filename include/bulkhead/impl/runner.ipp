@@ -135,7 +135,7 @@ BULKHEAD_DECL std::shared_ptr<group_core> runner::leave_group() noexcept {
 }
 
 BULKHEAD_DECL task_id runner::task() const noexcept {
-  static constinit std::atomic<task_id> last{0};
+  static constinit sync::atomic<task_id> last{0};
   task_id id = id_.load(std::memory_order_relaxed);
   if (id != 0) return id;
   const task_id fresh = last.fetch_add(1, std::memory_order_relaxed) + 1;

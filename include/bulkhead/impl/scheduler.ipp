@@ -39,7 +39,7 @@ BULKHEAD_DECL scheduler::completing*& scheduler::completing::innermost() noexcep
 }
 
 BULKHEAD_DECL unsigned scheduler::thread_number() noexcept {
-  static constinit std::atomic<unsigned> next{0};
+  static constinit sync::atomic<unsigned> next{0};
   static thread_local constinit unsigned number = 0; // from 1
   if (number == 0) number = next.fetch_add(1, std::memory_order_relaxed) + 1;
   return number;
@@ -77,7 +77,7 @@ BULKHEAD_DECL void scheduler::start() {
   for (std::size_t i = 0; i != min_threads_; ++i) {
     try {
       std::unique_lock lock(thread_mutex_);
-      std::thread before = create_worker();
+      sync::thread before = create_worker();
       lock.unlock();
       join(std::move(before));
     } catch (const std::system_error& e) {
@@ -122,7 +122,7 @@ BULKHEAD_DECL void scheduler::report_exception(std::exception_ptr error) noexcep
 
 /// Under the thread mutex. Returns the thread that had the place before, if any, to be joined without
 /// the mutex: the last thing it does may be to destroy thread_local objects that use the pool.
-BULKHEAD_DECL std::thread scheduler::create_worker() {
+BULKHEAD_DECL sync::thread scheduler::create_worker() {
   worker& w = free_worker();
   {
     std::lock_guard lock(parking_.mutex());
@@ -137,7 +137,7 @@ BULKHEAD_DECL std::thread scheduler::create_worker() {
   w.searching = true; // from its birth, so that no more are called or created for the same work
   parking_.add_search();
   try {
-    return std::exchange(w.thread, std::thread([this, &w] { run_worker(w); }));
+    return std::exchange(w.thread, sync::thread([this, &w] { run_worker(w); }));
   } catch (...) {
     w.searching = false;
     parking_.end_search(); // the caller looks whether somebody else is to be called
@@ -154,7 +154,7 @@ BULKHEAD_DECL worker& scheduler::free_worker() {
   worker* w = first_worker_;
   for (;; w = w->next.load(std::memory_order_relaxed)) {
     if (!w->in_use.load(std::memory_order_acquire) &&
-        w->thread.get_id() != std::this_thread::get_id())
+        w->thread.get_id() != sync::this_thread::get_id())
       return *w;
     if (w->next.load(std::memory_order_relaxed)) continue;
     worker* added = make_place(w->index + 1).release();
@@ -168,7 +168,7 @@ BULKHEAD_DECL std::unique_ptr<worker> scheduler::make_place(std::size_t index) {
                                   options_.states ? options_.states->place_for(index) : nullptr);
 }
 
-BULKHEAD_DECL void scheduler::join(std::thread t) {
+BULKHEAD_DECL void scheduler::join(sync::thread t) {
   if (t.joinable()) t.join();
 }
 
@@ -187,7 +187,7 @@ BULKHEAD_DECL void scheduler::grow() noexcept {
     }
   }
   try {
-    std::thread before = create_worker();
+    sync::thread before = create_worker();
     thread_lock.unlock();
     join(std::move(before));
   } catch (...) {
@@ -232,17 +232,17 @@ BULKHEAD_DECL void scheduler::resize(std::size_t threads) {
 }
 
 /// Until there are so many as are wanted by then. The thread mutex is released now and then.
-BULKHEAD_DECL void scheduler::create_workers(std::unique_lock<std::mutex>& thread_lock,
-                                             const std::atomic<std::size_t>& wanted) {
+BULKHEAD_DECL void scheduler::create_workers(std::unique_lock<sync::mutex>& thread_lock,
+                                             const sync::atomic<std::size_t>& wanted) {
   while (lacks_workers(wanted)) {
-    std::thread before = create_worker();
+    sync::thread before = create_worker();
     thread_lock.unlock();
     join(std::move(before));
     thread_lock.lock();
   }
 }
 
-BULKHEAD_DECL bool scheduler::lacks_workers(const std::atomic<std::size_t>& wanted) noexcept {
+BULKHEAD_DECL bool scheduler::lacks_workers(const sync::atomic<std::size_t>& wanted) noexcept {
   std::lock_guard lock(parking_.mutex());
   return live_ < wanted.load(std::memory_order_relaxed) &&
          !(signals_.load(std::memory_order_relaxed) & exit);
@@ -269,7 +269,7 @@ BULKHEAD_DECL void scheduler::resume() noexcept {
 
 BULKHEAD_DECL void scheduler::attach() {
   worker* w;
-  std::thread before;
+  sync::thread before;
   {
     std::lock_guard thread_lock(thread_mutex_);
     w = &free_worker();
@@ -453,7 +453,7 @@ BULKHEAD_DECL void scheduler::join_threads() {
   std::unique_lock lock(thread_mutex_);
   for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_relaxed)) {
     if (!w->thread.joinable()) continue;
-    std::thread t = std::move(w->thread);
+    sync::thread t = std::move(w->thread);
     ++joining_threads_;
     lock.unlock();
     t.join();

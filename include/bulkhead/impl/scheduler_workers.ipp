@@ -16,7 +16,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include <pthread.h>
@@ -344,7 +343,7 @@ BULKHEAD_DECL bool scheduler::search(worker& w) noexcept {
       w.searching = parking_.begin_search();
       if (!w.searching) return false;
     }
-    if (turn >= turns_before_yield && turn % turns_between_yields == 0) std::this_thread::yield();
+    if (turn >= turns_before_yield && turn % turns_between_yields == 0) sync::this_thread::yield();
   }
   w.patience.found_nothing();
   w.io_hot = false;
@@ -604,7 +603,7 @@ BULKHEAD_DECL bool scheduler::call_somebody() noexcept {
   return s != nullptr;
 }
 
-BULKHEAD_DECL void scheduler::call(sleeper& s, std::unique_lock<std::mutex>& lock) noexcept {
+BULKHEAD_DECL void scheduler::call(sleeper& s, std::unique_lock<sync::mutex>& lock) noexcept {
   parking_.call(s);
   const bool at_reactor = s.at_reactor;
   lock.unlock(); // first: who wakes up needs it

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_GROUP_DRIVER_HPP
 
 #include <bulkhead/detail/group/group_core.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
@@ -20,7 +21,6 @@
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/system_executor.hpp>
 
-#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <exception>
@@ -131,8 +131,8 @@ private:
   }
 
   group_core core_;
-  std::atomic<waiter*> op_{nullptr};
-  std::atomic<bool> cancelled_{false}; // through the token's slot
+  sync::atomic<waiter*> op_{nullptr};
+  sync::atomic<bool> cancelled_{false}; // through the token's slot
 };
 
 inline void require_limit(const char* name, std::size_t limit) {

@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/group/child_of.hpp>
 #include <bulkhead/detail/group/driver.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/error.hpp>
 
@@ -18,7 +19,6 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 
-#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <deque>
@@ -230,8 +230,8 @@ private:
   std::optional<std::ranges::iterator_t<View>> position_;
   std::optional<F> function_;
   Results results_;
-  std::atomic<std::size_t> pulls_{0};
-  std::atomic<bool> began_{false};
+  sync::atomic<std::size_t> pulls_{0};
+  sync::atomic<bool> began_{false};
   bool exhausted_ = false;
   bool tried_all_ = false; // the range has come to its end
   bool stopped_ = false;   // the calls that a success has made needless are cancelled
@@ -352,7 +352,7 @@ private:
     return verdict_.compare_exchange_strong(none, v, std::memory_order_acq_rel);
   }
 
-  std::atomic<verdict> verdict_{verdict::none};
+  sync::atomic<verdict> verdict_{verdict::none};
   std::exception_ptr range_error_;
 };
 

@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/group/runner.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/abort.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/gate.hpp>
@@ -26,12 +27,10 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_type.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <stop_token>
 #include <utility>
 #include <vector>
@@ -301,8 +300,8 @@ private:
   std::uint64_t failed_ = 0;
   std::uint64_t dropped_ = 0; // the cancelled
   bool context_ends_ = false;
-  std::atomic<int> posting_{0}; // starters that are being given to the executor
-  light_departures departing_;  // operations that were taken out
+  sync::atomic<int> posting_{0}; // starters that are being given to the executor
+  light_departures departing_;   // operations that were taken out
   key_table<spawn_op> keys_;
   std::vector<std::exception_ptr> errors_;
   std::weak_ptr<group_core> self_;

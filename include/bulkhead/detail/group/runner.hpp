@@ -11,6 +11,7 @@
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/group/suspended_coroutine.hpp>
 #include <bulkhead/detail/group/thread_cache.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/gate.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -18,7 +19,6 @@
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -105,12 +105,12 @@ private:
   // Under the group's mutex: what it runs.
   child* child_ = nullptr;
   std::size_t turns_ = 0;
-  mutable std::atomic<task_id> id_{0}; // since somebody asked for it
+  mutable sync::atomic<task_id> id_{0}; // since somebody asked for it
 
   // In the gate.
   std::uint64_t serial_ = 1; // of the child
   bool is_parked_ = false;
-  std::atomic<bool> has_work_{false}; // the executor, while the child waits; see lost()
+  sync::atomic<bool> has_work_{false}; // the executor, while the child waits; see lost()
   boost::asio::cancellation_signal signal_;
   suspended_coroutine coroutine_;
   own_part own_;

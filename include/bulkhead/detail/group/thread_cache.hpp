@@ -8,6 +8,8 @@
 #ifndef BULKHEAD_DETAIL_GROUP_THREAD_CACHE_HPP
 #define BULKHEAD_DETAIL_GROUP_THREAD_CACHE_HPP
 
+#include <bulkhead/detail/sync.hpp>
+
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -62,7 +64,7 @@ private:
   };
 
   struct depot {
-    std::mutex mutex;
+    sync::mutex mutex;
     std::vector<T*> batches;
   };
 

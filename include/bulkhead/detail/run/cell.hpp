@@ -10,8 +10,8 @@
 
 #include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/run/node_cache.hpp>
+#include <bulkhead/detail/sync.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -210,8 +210,8 @@ private:
   void set(const stored_function& f) noexcept { function_.store(&f, std::memory_order_relaxed); }
 
   alignas(16) std::byte storage_[48]; // uninitialised
-  std::atomic<const stored_function*> function_{nullptr};
-  std::atomic<state> state_{0};
+  sync::atomic<const stored_function*> function_{nullptr};
+  sync::atomic<state> state_{0};
 };
 
 static_assert(sizeof(cell) == 64);

@@ -8,23 +8,13 @@
 #ifndef BULKHEAD_DETAIL_RUN_EVENT_HPP
 #define BULKHEAD_DETAIL_RUN_EVENT_HPP
 
-#include <chrono>
-#include <utility>
+#include <bulkhead/detail/sync.hpp>
 
-#if defined(__linux__) && defined(__LP64__)
-#define BULKHEAD_HAS_FUTEX
-#include <atomic>
-#include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <ctime>
-
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#else
-#include <condition_variable>
 #include <mutex>
-#endif
+#include <utility>
 
 namespace bulkhead::detail {
 
@@ -49,8 +39,7 @@ public:
   event& operator=(const event&) = delete;
 
   void set() noexcept {
-    if (state_.exchange(is_set, std::memory_order_release) == awaited)
-      futex(FUTEX_WAKE_PRIVATE, 1, nullptr);
+    if (state_.exchange(is_set, std::memory_order_release) == awaited) sync::futex_wake(state_);
   }
 
   /// False if it was not set for so long, which may be as long as one likes.
@@ -74,24 +63,13 @@ private:
     std::uint32_t seen = idle;
     if (state_.compare_exchange_strong(seen, awaited, std::memory_order_relaxed)) {
       bool in_time = true;
-      do in_time = futex(FUTEX_WAIT_BITSET_PRIVATE, awaited, deadline);
+      do in_time = sync::futex_wait(state_, awaited, deadline);
       while (in_time && state_.load(std::memory_order_relaxed) == awaited);
     }
     return state_.exchange(idle, std::memory_order_acquire) == is_set;
   }
 
-  /// False if it has timed out. The deadline is one of CLOCK_MONOTONIC, which is steady_clock.
-  bool futex(int operation, std::uint32_t value, const std::timespec* deadline) noexcept {
-    static_assert(sizeof(state_) == sizeof(std::uint32_t));
-    const int e = errno;
-    const bool failed = ::syscall(SYS_futex, &state_, operation, value, deadline, nullptr,
-                                  FUTEX_BITSET_MATCH_ANY) == -1;
-    const bool timed_out = failed && errno == ETIMEDOUT;
-    errno = e;
-    return !timed_out;
-  }
-
-  std::atomic<std::uint32_t> state_{idle};
+  sync::atomic<std::uint32_t> state_{idle};
 #else
   void set() noexcept {
     std::lock_guard lock(mutex_);
@@ -110,8 +88,8 @@ private:
   }
 
 private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  sync::mutex mutex_;
+  sync::condition_variable changed_;
   bool set_ = false;
 #endif
 };

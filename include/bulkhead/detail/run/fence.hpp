@@ -8,9 +8,9 @@
 #ifndef BULKHEAD_DETAIL_RUN_FENCE_HPP
 #define BULKHEAD_DETAIL_RUN_FENCE_HPP
 
-#include <atomic>
-
 #ifdef __linux__
+#include <bulkhead/detail/sync.hpp>
+
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -32,16 +32,12 @@ class asymmetric_fence {
 public:
   /// To be called before there are any threads that store().
   static void prepare() noexcept {
-#ifdef __linux__
-    if (available()) return;
-    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
-      flag().store(true, std::memory_order_relaxed);
-#endif
+    if (!available() && sync::register_barrier()) flag().store(true, std::memory_order_relaxed);
   }
 
   /// A's part. Its reads afterwards are to be sequentially consistent.
   template <class T>
-  static void store(std::atomic<T>& x, T value) noexcept {
+  static void store(sync::atomic<T>& x, T value) noexcept {
     if (available()) [[likely]] {
       x.store(value, std::memory_order_release);
       std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -52,17 +48,13 @@ public:
 
   /// B's part, between a sequentially consistent store and such reads. Fails, and does nothing, where
   /// nobody relies on it.
-  static void wait_for_all() noexcept {
-#ifdef __linux__
-    ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-#endif
-  }
+  static void wait_for_all() noexcept { sync::barrier_for_all(); }
 
 private:
   static bool available() noexcept { return flag().load(std::memory_order_relaxed); }
 
-  static std::atomic<bool>& flag() noexcept {
-    static constinit std::atomic<bool> f{false};
+  static sync::atomic<bool>& flag() noexcept {
+    static constinit sync::atomic<bool> f{false};
     return f;
   }
 };

@@ -8,8 +8,9 @@
 #ifndef BULKHEAD_DETAIL_RUN_NODE_CACHE_HPP
 #define BULKHEAD_DETAIL_RUN_NODE_CACHE_HPP
 
+#include <bulkhead/detail/sync.hpp>
+
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <new>
 #include <utility>
@@ -80,7 +81,7 @@ private:
   struct block;
   struct size_class {
     block* mine = nullptr;
-    alignas(64) std::atomic<block*> returned{nullptr};
+    alignas(64) sync::atomic<block*> returned{nullptr};
   };
   struct alignas(std::max_align_t) block {
     size_class* origin;

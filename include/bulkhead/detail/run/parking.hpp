@@ -9,12 +9,11 @@
 #define BULKHEAD_DETAIL_RUN_PARKING_HPP
 
 #include <bulkhead/detail/run/event.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
 namespace bulkhead::detail {
 
@@ -53,7 +52,7 @@ struct sleeper : list_hook<> {
 /// to be followed by such a look, or no sleeper, in which case whoever lies down later looks.
 class parking {
 public:
-  std::mutex& mutex() noexcept { return mutex_; }
+  sync::mutex& mutex() noexcept { return mutex_; }
 
   /// Whether somebody should be called for new work.
   bool wants_call() const noexcept {
@@ -139,10 +138,10 @@ private:
     list_.erase(s);
   }
 
-  std::mutex mutex_;
+  sync::mutex mutex_;
   intrusive_list<sleeper> list_;
-  alignas(64) std::atomic<std::uint64_t> state_{0}; // how many sleep, and how many search
-  std::atomic<bool> watched_{false};
+  alignas(64) sync::atomic<std::uint64_t> state_{0}; // how many sleep, and how many search
+  sync::atomic<bool> watched_{false};
 };
 
 } // namespace bulkhead::detail

@@ -10,9 +10,9 @@
 
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/run/cell.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -38,10 +38,10 @@ struct alignas(4096) segment {
 
   unsigned index_of(const cell& c) const noexcept { return static_cast<unsigned>(&c - cells); }
 
-  std::atomic<std::uint32_t> done{0};     // functions that have left it, and `passed`
-  std::atomic<cell::state> empty{0};      // the state of its cells before they are filled
-  std::atomic<run_queue*> queue{nullptr}; // in which it stands
-  std::atomic<segment*> next{nullptr};
+  sync::atomic<std::uint32_t> done{0};     // functions that have left it, and `passed`
+  sync::atomic<cell::state> empty{0};      // the state of its cells before they are filled
+  sync::atomic<run_queue*> queue{nullptr}; // in which it stands
+  sync::atomic<segment*> next{nullptr};
   segment* previous = nullptr; // of the consumers, once the one before has its `next`
   segment* next_free = nullptr;
   segment* next_of_all = nullptr;
@@ -252,8 +252,8 @@ private:
 
   // The consumers'.
   alignas(64) spin_lock consumers_;
-  std::atomic<segment*> head_;
-  std::atomic<unsigned> next_{0}; // the cell of head_ at the head
+  sync::atomic<segment*> head_;
+  sync::atomic<unsigned> next_{0}; // the cell of head_ at the head
 };
 
 template <class Wanted, class F>

@@ -15,6 +15,7 @@
 #include <bulkhead/detail/run/run_queue.hpp>
 #include <bulkhead/detail/run/submission.hpp>
 #include <bulkhead/detail/run/worker.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
@@ -29,9 +30,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <exception>
 #include <functional>
@@ -39,7 +38,6 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -86,11 +84,11 @@ struct blocked_submitter {
   in_line line{this};
   const stored_function* function = nullptr;
   void* node = nullptr;
-  std::atomic<state> now{state::waiting};
+  sync::atomic<state> now{state::waiting};
   bool asleep = false;
   bool called = false;
   bool patient = true; // may sleep on although it is admitted
-  std::condition_variable changed;
+  sync::condition_variable changed;
 };
 
 /// What admission says at once.
@@ -197,7 +195,7 @@ public:
     if (policy == when_full::wait) {
       // Under load there is room again before a thread would have fallen asleep.
       for (unsigned i = 0; a == admission::full && i != yields_before_line; ++i) {
-        std::this_thread::yield();
+        sync::this_thread::yield();
         if (!has_line_.load(std::memory_order_relaxed) && balance_of_credits().room != 0)
           a = push_submission(std::forward<F>(f), policy);
       }
@@ -686,12 +684,12 @@ private:
 
   // --- threads ---
 
-  std::thread create_worker();
+  sync::thread create_worker();
   worker& free_worker();
   void grow() noexcept;
-  void create_workers(std::unique_lock<std::mutex>& thread_lock,
-                      const std::atomic<std::size_t>& wanted);
-  bool lacks_workers(const std::atomic<std::size_t>& wanted) noexcept;
+  void create_workers(std::unique_lock<sync::mutex>& thread_lock,
+                      const sync::atomic<std::size_t>& wanted);
+  bool lacks_workers(const sync::atomic<std::size_t>& wanted) noexcept;
   std::unique_ptr<worker> make_place(std::size_t index);
   void worker_has_ended(worker& w, bool attached) noexcept;
   void report_missing_worker() noexcept;
@@ -747,7 +745,7 @@ private:
   std::size_t poll() noexcept;
   void restart_io() noexcept;
   bool call_somebody() noexcept;
-  void call(sleeper& s, std::unique_lock<std::mutex>& lock) noexcept;
+  void call(sleeper& s, std::unique_lock<sync::mutex>& lock) noexcept;
   void call_at_reactor(worker& w) noexcept;
   void wake_all() noexcept;
 
@@ -779,12 +777,12 @@ private:
   void let_go_if_finished() noexcept;
   void let_go_if_finished_locked() noexcept;
   void join_threads();
-  static void join(std::thread t);
+  static void join(sync::thread t);
   std::uint64_t ended() const noexcept;
 
   /// False if `done()` is not true after `duration`, which may be as long as one likes.
   template <class Done>
-  static bool wait_for(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
+  static bool wait_for(sync::condition_variable& changed, std::unique_lock<sync::mutex>& lock,
                        std::chrono::nanoseconds duration, Done done) {
     using clock = std::chrono::steady_clock;
     const auto now = clock::now();
@@ -805,35 +803,35 @@ private:
   std::unique_ptr<worker> owned_first_worker_;
   worker* const first_worker_ = owned_first_worker_.get(); // the list only grows
 
-  alignas(64) std::atomic<unsigned> signals_{0};
-  std::atomic<bool> closed_{false};      // set under mutex_
-  std::atomic<bool> has_line_{false};    // set under mutex_
-  std::atomic<bool> has_resting_{false}; // set under mutex_
-  std::atomic<bool> joining_{false};
-  std::atomic<bool> can_grow_{false};
-  std::atomic<unsigned> robbery_mask_{turns_between_robberies - 1}; // 0 while somebody stands back
-  std::atomic<std::size_t> threads_;
+  alignas(64) sync::atomic<unsigned> signals_{0};
+  sync::atomic<bool> closed_{false};      // set under mutex_
+  sync::atomic<bool> has_line_{false};    // set under mutex_
+  sync::atomic<bool> has_resting_{false}; // set under mutex_
+  sync::atomic<bool> joining_{false};
+  sync::atomic<bool> can_grow_{false};
+  sync::atomic<unsigned> robbery_mask_{turns_between_robberies - 1}; // 0 while somebody stands back
+  sync::atomic<std::size_t> threads_;
 
   alignas(64) granted_credits granted_;
-  std::atomic<std::uint64_t> withdrawn_{0}; // credits of what left the queue before it started
+  sync::atomic<std::uint64_t> withdrawn_{0}; // credits of what left the queue before it started
 
   alignas(64) mutable parking parking_;
   worker* reactor_ = nullptr; // who sleeps there; guarded by the parking's mutex
-  std::atomic<bool> reactor_taken_{false};
-  std::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
-  std::atomic<unsigned> polls_{0};
-  std::atomic<unsigned> naps_{0};     // of those who watch
-  const worker* makes_way_ = nullptr; // is to expire for another; guarded by the parking's mutex
-  std::size_t live_ = 0;              // guarded by the parking's mutex
-  std::size_t attached_ = 0;          // of them; guarded by the parking's mutex
-  std::size_t cold_ = 0;              // of them; guarded by the parking's mutex
-  std::size_t warming_ = 0;           // that heed warmth_wanted, and warm-ups that begin; likewise
-  std::size_t stand_back_ = 0;        // workers that do; guarded by the parking's mutex
-  std::exception_ptr first_failure_;  // of those that are warming; guarded by the parking's mutex
-  std::condition_variable all_ended_; // live_ is 0
-  std::condition_variable resumed_;   // or something else that a worker waits for
+  sync::atomic<bool> reactor_taken_{false};
+  sync::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
+  sync::atomic<unsigned> polls_{0};
+  sync::atomic<unsigned> naps_{0};     // of those who watch
+  const worker* makes_way_ = nullptr;  // is to expire for another; guarded by the parking's mutex
+  std::size_t live_ = 0;               // guarded by the parking's mutex
+  std::size_t attached_ = 0;           // of them; guarded by the parking's mutex
+  std::size_t cold_ = 0;               // of them; guarded by the parking's mutex
+  std::size_t warming_ = 0;            // that heed warmth_wanted, and warm-ups that begin; likewise
+  std::size_t stand_back_ = 0;         // workers that do; guarded by the parking's mutex
+  std::exception_ptr first_failure_;   // of those that are warming; guarded by the parking's mutex
+  sync::condition_variable all_ended_; // live_ is 0
+  sync::condition_variable resumed_;   // or something else that a worker waits for
 
-  alignas(64) mutable std::mutex mutex_;
+  alignas(64) mutable sync::mutex mutex_;
   intrusive_list<in_line> line_;    // submissions waiting for room, in order of arrival
   std::size_t blocked_ = 0;         // threads in line_
   intrusive_list<in_line> resting_; // threads that were admitted and sleep on
@@ -847,22 +845,22 @@ private:
   std::uint64_t failed_ = 0;
   std::uint64_t rejected_ = 0;
   std::uint64_t cancelled_ = 0;
-  std::condition_variable drained_;  // notified when the last submission has ended
-  std::condition_variable orphaned_; // notified when an orphaned operation has been discarded
+  sync::condition_variable drained_;  // notified when the last submission has ended
+  sync::condition_variable orphaned_; // notified when an orphaned operation has been discarded
 
-  std::atomic<std::uint64_t> exceptions_{0}; // outside of workers
-  std::atomic<std::uint64_t> expired_{0};
-  std::atomic<std::uint64_t> resizes_{0};
-  alignas(64) std::atomic<std::size_t> work_{
+  sync::atomic<std::uint64_t> exceptions_{0}; // outside of workers
+  sync::atomic<std::uint64_t> expired_{0};
+  sync::atomic<std::uint64_t> resizes_{0};
+  alignas(64) sync::atomic<std::size_t> work_{
       1}; // tracked executors; one is the pool's, until join()
   std::stop_source stop_;
   std::shared_ptr<wait_set<error_code>> drains_ = std::make_shared<wait_set<error_code>>();
   std::shared_ptr<wait_set<std::exception_ptr>> warm_ups_; // if the pool is stateful
 
-  std::mutex thread_mutex_; // for creating threads, and those to join
+  sync::mutex thread_mutex_; // for creating threads, and those to join
   std::size_t joining_threads_ = 0;
-  std::condition_variable joined_; // joining_threads_ is 0
-  std::atomic<std::size_t> min_threads_;
+  sync::condition_variable joined_; // joining_threads_ is 0
+  sync::atomic<std::size_t> min_threads_;
   std::chrono::steady_clock::time_point no_growth_before_{};
 };
 

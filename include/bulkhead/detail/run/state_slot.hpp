@@ -11,6 +11,7 @@
 #include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/run/scheduler.hpp>
 #include <bulkhead/detail/run/worker_state.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/detail/wait/wait.hpp>
@@ -21,7 +22,6 @@
 #include <boost/asio/wait_traits.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -90,10 +90,10 @@ private:
 // --- the places ---
 
 struct state_tallies {
-  std::atomic<std::size_t> states{0};
-  std::atomic<std::uint64_t> built{0};
-  std::atomic<std::uint64_t> rebuilt{0};
-  std::atomic<std::uint64_t> failed_builds{0};
+  sync::atomic<std::size_t> states{0};
+  sync::atomic<std::uint64_t> built{0};
+  sync::atomic<std::uint64_t> rebuilt{0};
+  sync::atomic<std::uint64_t> failed_builds{0};
 };
 
 /// The place for the state of one worker, and what its submissions find there.

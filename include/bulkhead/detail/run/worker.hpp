@@ -14,14 +14,13 @@
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
 #include <bulkhead/detail/run/worker_state.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <thread>
 #include <utility>
 
 namespace bulkhead::detail {
@@ -36,7 +35,7 @@ public:
   void subtract() noexcept { value_.store(load() - 1, std::memory_order_relaxed); }
 
 private:
-  std::atomic<std::uint64_t> value_{0};
+  sync::atomic<std::uint64_t> value_{0};
 };
 
 /// A number that changes under a lock, and may be looked at without.
@@ -52,7 +51,7 @@ public:
   }
 
 private:
-  std::atomic<std::size_t> count_{0};
+  sync::atomic<std::size_t> count_{0};
 };
 
 /// Credits given out, and whether shards hold some of them in advance: in one word, so that who sees
@@ -86,7 +85,7 @@ public:
   void call_in(std::uint64_t n) noexcept { word_.fetch_sub(n << 1 | 1, std::memory_order_seq_cst); }
 
 private:
-  std::atomic<std::uint64_t> word_{0};
+  sync::atomic<std::uint64_t> word_{0};
 };
 
 /// How many submissions a worker has started, and whether it runs one, in one word, so that the end
@@ -109,7 +108,7 @@ private:
   std::uint64_t load() const noexcept { return value_.load(std::memory_order_seq_cst); }
   std::uint64_t mine() const noexcept { return value_.load(std::memory_order_relaxed); }
 
-  std::atomic<std::uint64_t> value_{0};
+  sync::atomic<std::uint64_t> value_{0};
 };
 
 /// What a worker has claimed and not taken yet. The worker changes it, others may rob it.
@@ -137,9 +136,9 @@ public:
   }
 
 private:
-  std::atomic<segment*> where_{nullptr};
-  std::atomic<cell::state> full_{0};
-  std::atomic<unsigned> range_{0};
+  sync::atomic<segment*> where_{nullptr};
+  sync::atomic<cell::state> full_{0};
+  sync::atomic<unsigned> range_{0};
 };
 
 /// The last cells that a worker has filled itself, the newest first. It forgets older ones, which
@@ -220,11 +219,11 @@ struct alignas(128) worker : sleeper {
   scheduler& owner;
   const std::size_t index;
   const std::unique_ptr<worker_state> state; // if the pool is stateful
-  std::atomic<worker*> next{nullptr};
-  std::atomic<bool> in_use{false}; // by a thread, which may have been
-  std::thread thread;              // started for it; guarded by the thread mutex
+  sync::atomic<worker*> next{nullptr};
+  sync::atomic<bool> in_use{false}; // by a thread, which may have been
+  sync::thread thread;              // started for it; guarded by the thread mutex
   bool attached = false;
-  std::atomic<unsigned> heeds{0}; // of scheduler::signals_
+  sync::atomic<unsigned> heeds{0}; // of scheduler::signals_
 
   // Its own.
   alignas(64) cell_range range; // the part of its claim that is still to be run
@@ -250,7 +249,7 @@ struct alignas(128) worker : sleeper {
 
   // Others read it.
   alignas(64) claim claimed;
-  std::atomic<bool> keeps_first{false}; // of its claim: see scheduler::is_kept()
+  sync::atomic<bool> keeps_first{false}; // of its claim: see scheduler::is_kept()
   submission_tally submissions;
   tally failed; // of them, and of the nested
   tally posted; // continuations from inside
@@ -260,7 +259,7 @@ struct alignas(128) worker : sleeper {
 
   // Who looks for work keeps here what he has left alone: see scheduler::leaves_alone().
   alignas(64) claim left_alone;
-  std::atomic<unsigned> left_alone_at{0};
+  sync::atomic<unsigned> left_alone_at{0};
 };
 
 /// One of the queues through which work comes in from outside: a producer always uses the same.

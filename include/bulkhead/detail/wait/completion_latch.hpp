@@ -8,7 +8,8 @@
 #ifndef BULKHEAD_DETAIL_WAIT_COMPLETION_LATCH_HPP
 #define BULKHEAD_DETAIL_WAIT_COMPLETION_LATCH_HPP
 
-#include <condition_variable>
+#include <bulkhead/detail/sync.hpp>
+
 #include <mutex>
 
 namespace bulkhead::detail {
@@ -28,8 +29,8 @@ public:
   }
 
 private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  sync::mutex mutex_;
+  sync::condition_variable changed_;
   bool done_ = false;
 };
 

@@ -8,11 +8,10 @@
 #ifndef BULKHEAD_DETAIL_WAIT_DEPARTURES_HPP
 #define BULKHEAD_DETAIL_WAIT_DEPARTURES_HPP
 
-#include <atomic>
-#include <condition_variable>
+#include <bulkhead/detail/sync.hpp>
+
 #include <cstddef>
 #include <mutex>
-#include <thread>
 
 namespace bulkhead::detail {
 
@@ -30,7 +29,7 @@ public:
   void begin(std::size_t n = 1) noexcept { count_ += n; }
 
   /// When they are posted.
-  void end(std::mutex& engine, std::size_t n = 1) noexcept {
+  void end(sync::mutex& engine, std::size_t n = 1) noexcept {
     if (n == 0) return;
     std::lock_guard lock(engine);
     count_ -= n;
@@ -41,13 +40,13 @@ public:
 
   /// Under the engine's mutex, which is released meanwhile: until no more than `others` are on their
   /// way.
-  void wait(std::unique_lock<std::mutex>& engine, std::size_t others = 0) noexcept {
+  void wait(std::unique_lock<sync::mutex>& engine, std::size_t others = 0) noexcept {
     none_.wait(engine, [&] { return count_ <= others; });
   }
 
 private:
   std::size_t count_ = 0;
-  std::condition_variable none_;
+  sync::condition_variable none_;
 };
 
 /// The same for an engine whose lock is a spin_lock: whoever waits for the last gives way meanwhile.
@@ -64,11 +63,11 @@ public:
 
   /// Not under the lock.
   void wait() const noexcept {
-    while (!none()) std::this_thread::yield();
+    while (!none()) sync::this_thread::yield();
   }
 
 private:
-  std::atomic<std::size_t> count_{0};
+  sync::atomic<std::size_t> count_{0};
 };
 
 } // namespace bulkhead::detail

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_GATE_HPP
 
 #include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/function_node.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
@@ -22,11 +23,9 @@
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -198,7 +197,7 @@ private:
   void leave_or_reschedule();
   void discard() noexcept;
 
-  std::atomic<std::size_t> refs_{0};
+  sync::atomic<std::size_t> refs_{0};
   boost::asio::any_io_executor inner_;
   intrusive_list<node> queue_;
   bool busy_ = false;

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 #define BULKHEAD_DETAIL_WAIT_SEMAPHORE_CORE_HPP
 
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/holder.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
@@ -18,14 +19,12 @@
 
 #include <boost/system/result.hpp>
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <source_location>
-#include <thread>
 #include <vector>
 
 namespace bulkhead::detail {
@@ -141,7 +140,7 @@ private:
     }
   }
 
-  std::atomic<std::uint64_t> word_{shut_word};
+  sync::atomic<std::uint64_t> word_{shut_word};
 };
 
 /// Who still needs an engine that its users may leave at any time: its owner, and every thread that
@@ -167,14 +166,14 @@ public:
 
   /// Until nobody is under way. Little happens on that way: handlers are posted.
   void wait_for_arrivals() const noexcept {
-    while (word_.load(std::memory_order_acquire) >= one_departure) std::this_thread::yield();
+    while (word_.load(std::memory_order_acquire) >= one_departure) sync::this_thread::yield();
   }
 
 private:
   static constexpr std::uint32_t owned = 1;
   static constexpr std::uint32_t one_departure = 2; // of a thread
 
-  std::atomic<std::uint32_t> word_{owned};
+  sync::atomic<std::uint32_t> word_{owned};
 };
 
 /// A histogram that threads may add to and read at once.
@@ -194,8 +193,8 @@ public:
   }
 
 private:
-  std::atomic<std::uint64_t> counts_[duration_histogram::classes]{};
-  std::atomic<std::int64_t> sum_{0};
+  sync::atomic<std::uint64_t> counts_[duration_histogram::classes]{};
+  sync::atomic<std::int64_t> sum_{0};
 };
 
 /// A weighted semaphore without tokens and executors: who may proceed, and in which order.

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
 #define BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
 
+#include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
@@ -19,7 +20,6 @@
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -96,7 +96,7 @@ private:
   spin_lock mutex_;
   intrusive_list<node> nodes_;
   light_departures departing_;
-  std::atomic<bool> is_shut_down_{false};
+  sync::atomic<bool> is_shut_down_{false};
 };
 
 class shutdown_service final : public boost::asio::execution_context::service {

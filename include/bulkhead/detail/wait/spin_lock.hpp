@@ -8,8 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SPIN_LOCK_HPP
 #define BULKHEAD_DETAIL_WAIT_SPIN_LOCK_HPP
 
-#include <atomic>
-#include <thread>
+#include <bulkhead/detail/sync.hpp>
 
 namespace bulkhead::detail {
 
@@ -48,11 +47,11 @@ private:
   [[gnu::noinline]] void lock_taken() noexcept {
     do
       for (int turns = 0; taken_.load(std::memory_order_relaxed); ++turns)
-        if (turns > turns_before_yield) std::this_thread::yield();
+        if (turns > turns_before_yield) sync::this_thread::yield();
     while (taken_.exchange(true, std::memory_order_seq_cst));
   }
 
-  std::atomic<bool> taken_{false};
+  sync::atomic<bool> taken_{false};
 };
 
 } // namespace bulkhead::detail

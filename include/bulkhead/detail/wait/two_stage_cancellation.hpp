@@ -8,12 +8,13 @@
 #ifndef BULKHEAD_DETAIL_WAIT_TWO_STAGE_CANCELLATION_HPP
 #define BULKHEAD_DETAIL_WAIT_TWO_STAGE_CANCELLATION_HPP
 
+#include <bulkhead/detail/sync.hpp>
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/post.hpp>
 
-#include <atomic>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -92,8 +93,8 @@ private:
     if (const auto ex = self->coroutine_) boost::asio::post(ex, [s = std::move(self)] {});
   }
 
-  std::atomic<types> pending_{none};
-  std::atomic<stage> stage_{stage::first};
+  sync::atomic<types> pending_{none};
+  sync::atomic<stage> stage_{stage::first};
   boost::asio::cancellation_signal first_;
   boost::asio::cancellation_signal second_;
   boost::asio::any_io_executor coroutine_;
