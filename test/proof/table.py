@@ -39,6 +39,8 @@ PROGRAMS = (
     ("overload", "goodput at 10x >= 90 % of the peak, memory bounded, refusals fast",
      ["python3", "-B", HERE / "service.py", "overload"]),
     *legs.rows(),
+    ("interleavings", "no schedule breaks a model, each seeded bug is found and replayed",
+     [sys.executable, "-B", str(HERE / "interleavings/table.py")]),
 )
 
 # In this order; what is not named here comes after these. A name may go on after a colon.

@@ -66,7 +66,8 @@ void synchronized() {
   check(calls || finds, "no work is left behind");
 }
 
-const interleave::model synchronize("synchronize", "who waited for the holder sees his work, or is seen",
+const interleave::model synchronize("synchronize",
+                                    "who waited for the holder sees his work, or is seen",
                                     &synchronized);
 
 // --- event ---
@@ -96,7 +97,8 @@ void set_twice() {
   };
   together(
       [&] {
-        while (n.load(std::memory_order_relaxed) != 2) check(e.wait_for(for_ever), "no time is over");
+        while (n.load(std::memory_order_relaxed) != 2)
+          check(e.wait_for(for_ever), "no time is over");
       },
       add, add);
 }
@@ -192,7 +194,7 @@ void leave_and_wait_lightly() {
   });
 }
 
-const interleave::model departing_lightly("light_departures",
-                                          "the same without a mutex", &leave_and_wait_lightly);
+const interleave::model departing_lightly("light_departures", "the same without a mutex",
+                                          &leave_and_wait_lightly);
 
 } // namespace

@@ -127,10 +127,10 @@ void rob() {
   b.push();
   const cell_range claimed = q.claim(4, false);
   together([&] { run_all(claimed); },
-           [&] { run_all({claimed.where, claimed.full, claimed.begin + 1, claimed.end}); },
            [&] {
-             store.sweep([](work) { return true; }, [](cell& c) { c.run(no_stop); });
-           });
+             run_all({claimed.where, claimed.full, claimed.begin + 1, claimed.end});
+           },
+           [&] { store.sweep([](work) { return true; }, [](cell& c) { c.run(no_stop); }); });
   check(a.runs() == 1 && b.runs() == 1, "both have run");
 }
 
@@ -275,7 +275,8 @@ void sleep_and_call() {
   check(a.runs() == 1 && b.runs() == 1, "both have run");
 }
 
-const interleave::model parks("parking", "nobody sleeps while there is work", &sleep_and_call<false>);
+const interleave::model parks("parking", "nobody sleeps while there is work",
+                              &sleep_and_call<false>);
 const interleave::model parks_by_lock("parking_by_lock",
                                       "nor if it is published by the lock's leave",
                                       &sleep_and_call<true>);

@@ -84,15 +84,14 @@ void message() {
       });
 }
 
-const interleave::model message_ok(
-    "message", "who sees the flag sees the rest",
-    &message<std::memory_order_release, std::memory_order_acquire>);
-const interleave::model message_wrong(
-    "wrong_message_store", "not released",
-    &message<std::memory_order_relaxed, std::memory_order_acquire>);
-const interleave::model message_wrong_too(
-    "wrong_message_load", "not acquired",
-    &message<std::memory_order_release, std::memory_order_relaxed>);
+const interleave::model message_ok("message", "who sees the flag sees the rest",
+                                   &message<std::memory_order_release, std::memory_order_acquire>);
+const interleave::model
+    message_wrong("wrong_message_store", "not released",
+                  &message<std::memory_order_relaxed, std::memory_order_acquire>);
+const interleave::model
+    message_wrong_too("wrong_message_load", "not acquired",
+                      &message<std::memory_order_release, std::memory_order_relaxed>);
 
 // --- counting ---
 
@@ -141,20 +140,33 @@ void wake_up() {
 }
 
 const interleave::model wake_up_ok("wake_up", "the waiter wakes up", &wake_up<true>);
-const interleave::model wake_up_wrong("wrong_wake_up", "it waits for what is past", &wake_up<false>);
+const interleave::model wake_up_wrong("wrong_wake_up", "it waits for what is past",
+                                      &wake_up<false>);
 
 void deadlock() {
   sync::mutex a;
   sync::mutex b;
-  together([&] { std::lock_guard first(a); std::lock_guard second(b); },
-           [&] { std::lock_guard first(b); std::lock_guard second(a); });
+  together(
+      [&] {
+        std::lock_guard first(a);
+        std::lock_guard second(b);
+      },
+      [&] {
+        std::lock_guard first(b);
+        std::lock_guard second(a);
+      });
 }
 
-const interleave::model deadlock_wrong("wrong_deadlock", "two mutexes, either way round", &deadlock);
+const interleave::model deadlock_wrong("wrong_deadlock", "two mutexes, either way round",
+                                       &deadlock);
 
 void livelock() {
   sync::atomic<bool> never{false};
-  together([&] { while (!never.load()) sync::this_thread::yield(); }, [] {});
+  together(
+      [&] {
+        while (!never.load()) sync::this_thread::yield();
+      },
+      [] {});
 }
 
 const interleave::model livelock_wrong("wrong_livelock", "waits for nobody", &livelock);
@@ -184,7 +196,11 @@ int* volatile forgotten;
 
 void leak() {
   sync::atomic<int> turn{0};
-  together([&] { if (turn.exchange(1) == 0) forgotten = new int(0); }, [&] { turn.exchange(1); });
+  together(
+      [&] {
+        if (turn.exchange(1) == 0) forgotten = new int(0);
+      },
+      [&] { turn.exchange(1); });
 }
 
 const interleave::model leak_wrong("wrong_leak", "memory that nobody frees", &leak);

@@ -18,16 +18,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <cxxabi.h>
 #include <exception>
-#include <malloc.h>
 #include <memory>
 #include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <cxxabi.h>
 #include <link.h>
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -349,7 +349,7 @@ public:
     thread_state& t = here();
     t.last_load = nullptr;
     t.has_timed_out = false;
-    if (ready()) return true;
+    if (holds(ready)) return true;
     drain(t);
     t.ready = &ready;
     t.is_timed = timed;
@@ -391,7 +391,8 @@ public:
 
   void describe_threads() noexcept {
     for (unsigned i = 0; i != count_; ++i)
-      std::printf("  thread %u: %s%s%s\n", i, threads_[i].has_ended ? "has ended" : threads_[i].does,
+      std::printf("  thread %u: %s%s%s\n", i,
+                  threads_[i].has_ended ? "has ended" : threads_[i].does,
                   threads_[i].ready ? " (waits)" : "", i == current_ ? "  <- here" : "");
   }
 
@@ -430,8 +431,16 @@ private:
     return true;
   }
 
+  /// What a condition looks at is not a step of anybody.
+  static bool holds(const condition& c) {
+    const bool ran = std::exchange(engine::is_running, false);
+    const bool result = c();
+    engine::is_running = ran;
+    return result;
+  }
+
   static bool can_run(const thread_state& t) {
-    return !t.has_ended && (!t.ready || t.has_timed_out || (*t.ready)());
+    return !t.has_ended && (!t.ready || t.has_timed_out || holds(*t.ready));
   }
 
   /// Those that can go on, the next first; but who has yielded only after those who could then.
@@ -662,7 +671,9 @@ void join(unsigned thread) noexcept {
   acquire(::interleave::run().at(thread).seen);
 }
 
-unsigned this_thread() noexcept { return is_running ? ::interleave::run().current() : most_threads; }
+unsigned this_thread() noexcept {
+  return is_running ? ::interleave::run().current() : most_threads;
+}
 
 bool knows(unsigned thread, std::uint32_t then) noexcept {
   return ::interleave::run().here().seen.of[thread] >= then;
@@ -825,6 +836,7 @@ void operator delete(void* p) noexcept {
   if (!p) return;
   if (!interleave::engine::is_running) return std::free(p);
   --interleave::blocks_in_use;
+  interleave::engine::drain(false); // perhaps into that block
   interleave::freed.add(p);
 }
 

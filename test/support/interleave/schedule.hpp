@@ -91,6 +91,7 @@ public:
     if (asked_ == questions_.size()) questions_.push_back({0, n});
     question& q = questions_[asked_++];
     if (q.n == 0) q.n = n; // from parse()
+    if (q.answer >= n) return 0; // the model has not done the same as before
     if (costs && q.answer != 0) ++spent_;
     return q.answer;
   }

@@ -41,6 +41,9 @@ public:
   constexpr atomic(T value) noexcept : value_(value) {
     if (!std::is_constant_evaluated() && engine::is_running) engine::created(this);
   }
+  constexpr ~atomic() {
+    if (!std::is_constant_evaluated() && engine::is_running) engine::drain(false);
+  }
   atomic(const atomic&) = delete;
   atomic& operator=(const atomic&) = delete;
 
@@ -88,12 +91,10 @@ public:
       value_ = desired;
     else
       expected = value_;
-    if (engine::is_running)
-      engine::end_update(&value_, sizeof(T), same ? success : failure, same);
+    if (engine::is_running) engine::end_update(&value_, sizeof(T), same ? success : failure, same);
     return same;
   }
-  bool compare_exchange_strong(T& expected, T desired,
-                               std::memory_order order = seq_cst) noexcept {
+  bool compare_exchange_strong(T& expected, T desired, std::memory_order order = seq_cst) noexcept {
     return compare_exchange_strong(expected, desired, order, on_failure(order));
   }
   bool compare_exchange_weak(T& expected, T desired, std::memory_order success,
@@ -250,8 +251,8 @@ private:
     while (*last) last = &(*last)->next;
     *last = &self;
     lock.unlock();
-    const bool woken = engine::wait(
-        "wait", this, interleave::condition([&] { return self.is_notified; }), timed);
+    const bool woken =
+        engine::wait("wait", this, interleave::condition([&] { return self.is_notified; }), timed);
     if (!self.is_notified)
       for (waiter** p = &first_; *p; p = &(*p)->next)
         if (*p == &self) {
@@ -324,8 +325,8 @@ public:
     if (now != value) return true;
     sleeper self{word, first()};
     first() = &self;
-    const bool woken = engine::wait(
-        "sleep", word, interleave::condition([&] { return self.is_woken; }), timed);
+    const bool woken =
+        engine::wait("sleep", word, interleave::condition([&] { return self.is_woken; }), timed);
     for (sleeper** p = &first(); *p; p = &(*p)->next)
       if (*p == &self) {
         *p = self.next;

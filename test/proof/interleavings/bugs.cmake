@@ -1,0 +1,162 @@
+# Mistakes that are made in the library on purpose, one at a time, and the model that must find each.
+#
+#   bug(NAME in SOURCE MODEL HEADER [[what stands there]] [[what is to stand there]])
+
+# --- locks and events ---
+
+bug(unlock_relaxed primitives spin_lock detail/wait/spin_lock.hpp
+  [[taken_.store(false, std::memory_order_release)]]
+  [[taken_.store(false, std::memory_order_relaxed)]])
+bug(lock_in_two_steps primitives spin_lock detail/wait/spin_lock.hpp
+  [[if (taken_.exchange(true, std::memory_order_seq_cst)) lock_taken();]]
+  [[if (taken_.load(std::memory_order_seq_cst)) lock_taken();
+    taken_.store(true, std::memory_order_seq_cst);]])
+bug(holder_not_waited_for primitives synchronize detail/wait/spin_lock.hpp
+  [[    if (!taken_.load(std::memory_order_seq_cst)) return;
+    lock();
+    unlock();]]
+  [[    static_cast<void>(taken_.load(std::memory_order_seq_cst));]])
+bug(sleeper_not_woken primitives event detail/run/event.hpp
+  [[== awaited) sync::futex_wake]]
+  [[== is_set) sync::futex_wake]])
+bug(wait_not_acquired primitives event detail/run/event.hpp
+  [[state_.exchange(idle, std::memory_order_acquire)]]
+  [[state_.exchange(idle, std::memory_order_relaxed)]])
+bug(event_overwritten primitives event detail/run/event.hpp
+  [[if (state_.compare_exchange_strong(seen, awaited, std::memory_order_relaxed)) {]]
+  [[if (seen = state_.load(std::memory_order_relaxed); seen == idle) {
+      state_.store(awaited, std::memory_order_relaxed);]])
+bug(notify_after_unlock primitives completion_latch detail/wait/completion_latch.hpp
+  [[    std::lock_guard lock(mutex_);
+    done_ = true;
+    changed_]]
+  [[    {
+      std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    changed_]])
+bug(departure_not_announced primitives departures detail/wait/departures.hpp
+  [[none_.notify_all();]]
+  [[]])
+bug(departure_not_released primitives light_departures detail/wait/departures.hpp
+  [[count_.fetch_sub(n, std::memory_order_release)]]
+  [[count_.fetch_sub(n, std::memory_order_relaxed)]])
+bug(departure_not_waited_for primitives light_departures detail/wait/departures.hpp
+  [[while (!none()) sync::this_thread::yield();]]
+  [[if (!none()) sync::this_thread::yield();]])
+
+# --- queues ---
+
+bug(publish_without_fence queues parking detail/run/cell.hpp
+  [[+ 1, std::memory_order_seq_cst);]]
+  [[+ 1, std::memory_order_release);]])
+bug(take_in_two_steps queues rob detail/run/cell.hpp
+  [[return state_.compare_exchange_strong(s, s + 1, std::memory_order_acquire,
+                                          std::memory_order_relaxed);]]
+  [[if (state_.load(std::memory_order_acquire) != s) return false;
+    state_.store(s + 1, std::memory_order_release);
+    return true;]])
+bug(take_not_acquired queues run_queue detail/run/cell.hpp
+  [[s + 1, std::memory_order_acquire,]]
+  [[s + 1, std::memory_order_relaxed,]])
+bug(publish_not_released queues parking_by_lock detail/run/cell.hpp
+  [[+ 1, std::memory_order_release);]]
+  [[+ 1, std::memory_order_relaxed);]])
+bug(index_of_another_segment queues recycle impl/run_queue.ipp
+  [[  next_.store(segment::size, std::memory_order_relaxed);
+  head_]]
+  [[  head_]])
+bug(segment_taken_out_twice queues leave impl/run_queue.ipp
+  [[  if (s.done.load(std::memory_order_acquire) != segment::size ||
+      s.empty.load(std::memory_order_relaxed) != life)
+    return;]]
+  [[  static_cast<void>(life);]])
+bug(life_not_compared queues leave impl/run_queue.ipp
+  [[ ||
+      s.empty.load(std::memory_order_relaxed) != life)]]
+  [[)
+    return;
+  if (life == 0 && false)]])
+bug(head_not_looked_at_again queues recycle detail/run/run_queue.hpp
+  [[ &&
+        first == head_.load(std::memory_order_relaxed))]]
+  [[)]])
+bug(head_passes_late queues recycle impl/run_queue.ipp
+  [[  move_head(*s.next.load(std::memory_order_acquire));
+  const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);]]
+  [[  const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);
+  move_head(*s.next.load(std::memory_order_acquire));]])
+bug(search_never_ends queues parking detail/run/parking.hpp
+  [[state_.fetch_add(searching ? std::uint64_t(1) - one_search : 1);]]
+  [[state_.fetch_add(searching ? std::uint64_t(1) : 1);]])
+bug(no_fence_for_all queues fence detail/run/fence.hpp
+  [[sync::barrier_for_all();]]
+  [[]])
+
+# --- memory ---
+
+bug(block_not_released memory node_cache detail/run/node_cache.hpp
+  [[compare_exchange_weak(b->next, b, std::memory_order_release,]]
+  [[compare_exchange_weak(b->next, b, std::memory_order_relaxed,]])
+bug(blocks_lost memory node_cache detail/run/node_cache.hpp
+  [[if (!c.mine) c.mine = c.returned.exchange(nullptr, std::memory_order_acquire);]]
+  [[if (!c.mine) {
+      c.mine = c.returned.load(std::memory_order_acquire);
+      c.returned.store(nullptr, std::memory_order_relaxed);
+    }]])
+bug(blocks_popped_one_by_one memory node_cache detail/run/node_cache.hpp
+  [[while (!c->returned.compare_exchange_weak(b->next, b, std::memory_order_release,
+                                              std::memory_order_relaxed)) {
+    }]]
+  [[c->returned.store(b, std::memory_order_release);]])
+
+# --- waiting ---
+
+bug(cancel_wakes_nobody semaphore semaphore_head impl/semaphore_core.ipp
+  [[  granted = wake();
+  return taken;]]
+  [[  static_cast<void>(granted);
+  return taken;]])
+bug(key_outlives_wait semaphore semaphore_cancel impl/semaphore_core.ipp
+  [[    leave_queue(op);
+    in_use_ += op.weight;]]
+  [[    waiters_.erase(op);
+    in_use_ += op.weight;]])
+bug(grant_does_not_depart semaphore semaphore_end impl/semaphore_core.ipp
+  [[  if (!granted.empty()) users_.depart();
+  return granted;]]
+  [[  return granted;]])
+bug(unit_not_released semaphore semaphore_try detail/wait/semaphore_core.hpp
+  [[word_.compare_exchange_weak(w, n, std::memory_order_acq_rel, std::memory_order_relaxed)]]
+  [[word_.compare_exchange_weak(w, n, std::memory_order_acquire, std::memory_order_relaxed)]])
+bug(open_while_somebody_waits semaphore semaphore impl/semaphore_core.ipp
+  [[if (nobody_waits && !settings_]]
+  [[if (!settings_]])
+bug(no_look_before_waiting semaphore semaphore impl/semaphore_core.ipp
+  [[bool decided = decide(op.weight, op.who, ec, p);]]
+  [[bool decided = false;]])
+bug(give_back_wakes_nobody semaphore semaphore impl/semaphore_core.ipp
+  [[    granted = wake();
+    was_last = end_permit();]]
+  [[    was_last = end_permit();]])
+bug(resize_wakes_nobody semaphore semaphore_resize impl/semaphore_core.ipp
+  [[    granted = wake();
+  }
+  complete_all(std::move(refused), errc::exceeds_limit);]]
+  [[  }
+  complete_all(std::move(refused), errc::exceeds_limit);]])
+bug(arrivals_not_waited_for semaphore semaphore_home impl/semaphore_core.ipp
+  [[  users_.wait_for_arrivals();]]
+  [[]])
+bug(set_not_waited_for wait_set wait_set_home detail/wait/wait_set.hpp
+  [[    departing_.wait();]]
+  [[]])
+bug(registry_not_waited_for wait_set wait_set detail/wait/shutdown.hpp
+  [[    end_waits();
+    departing_.wait();]]
+  [[    end_waits();]])
+bug(arrives_before_it_is_posted wait_set wait_set detail/wait/operation.hpp
+  [[    vtable_.complete(this, std::tuple<Args...>(std::move(args)...));
+    if (foreign) foreign->arrived();]]
+  [[    if (foreign) foreign->arrived();
+    vtable_.complete(this, std::tuple<Args...>(std::move(args)...));]])
