@@ -13,6 +13,7 @@
 #include <boost/context/protected_fixedsize_stack.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -26,8 +27,10 @@
 #include <vector>
 
 #include <cxxabi.h>
+#include <dlfcn.h>
 #include <link.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -275,6 +278,7 @@ public:
     if (blocks_in_use > 0 && number != 1) engine::fail("memory is never freed");
   }
 
+  std::size_t steps() const noexcept { return steps_; }
   thread_state& here() noexcept { return threads_[current_]; }
   unsigned current() const noexcept { return current_; }
   thread_state& at(unsigned i) noexcept { return threads_[i]; }
@@ -700,30 +704,36 @@ namespace {
 // --- the program ---
 
 struct amounts {
-  std::uint64_t most_searched = 0;
+  std::uint64_t steps = 0; // of the search, in all
   std::uint64_t random = 0;
   std::uint64_t seed = 1;
 };
 
-/// All schedules within the budget, but no more than so many. False if those were not all.
-bool search(unsigned budget, std::uint64_t most, std::uint64_t& tried) {
+/// All schedules within the budget, as long as there are steps left. False if those were not all.
+bool search(unsigned budget, std::uint64_t& steps_left, std::uint64_t& tried) {
   schedule s = schedule::search(budget);
   run().plan = &s;
-  for (std::uint64_t n = 0; n != most; ++n) {
+  for (;;) {
     run().run();
     ++tried;
+    const std::uint64_t steps = run().steps();
+    if (steps >= steps_left) return false;
+    steps_left -= steps;
     if (!s.advance()) return true;
   }
-  return false;
 }
 
 int explore(const model& m, const amounts& a) {
+  constexpr unsigned most_preemptions = 2;
   run().what = &m;
+  std::uint64_t steps_left = a.steps;
   std::uint64_t tried = 0;
-  bool whole = true;
-  for (unsigned budget = 0; whole && budget != 3; ++budget) {
-    tried = 0; // those of a smaller budget are among them
-    whole = search(budget, a.most_searched, tried);
+  unsigned whole = 0; // numbers of preemptions with which all was tried
+  for (; whole <= most_preemptions; ++whole) {
+    std::uint64_t n = 0; // those with fewer are among them
+    const bool ok = search(whole, steps_left, n);
+    tried = std::max(tried, n);
+    if (!ok) break;
   }
   for (std::uint64_t i = 0; i != a.random; ++i) {
     schedule s = schedule::random(a.seed * 1'000'000'007u + i);
@@ -731,10 +741,10 @@ int explore(const model& m, const amounts& a) {
     run().run();
   }
   run().plan = nullptr;
-  std::printf("{\"model\": \"%s\", \"failed\": false, \"searched\": %llu, \"whole\": %s, "
+  std::printf("{\"model\": \"%s\", \"failed\": false, \"searched\": %llu, \"preemptions\": %d, "
               "\"random\": %llu}\n",
               std::string(m.name).c_str(), static_cast<unsigned long long>(tried),
-              whole ? "true" : "false", static_cast<unsigned long long>(a.random));
+              static_cast<int>(whole) - 1, static_cast<unsigned long long>(a.random));
   return 0;
 }
 
@@ -787,7 +797,7 @@ const model& find(const char* name) {
 int usage() {
   std::fprintf(stderr,
                "usage: %s --list\n"
-               "       %s MODEL MOST_SEARCHED RANDOM SEED\n"
+               "       %s MODEL STEPS RANDOM SEED\n"
                "       %s --replay MODEL SCHEDULE    (INTERLEAVE_TRACE=1 shows each step)\n",
                program_name, program_name, program_name);
   return 2;
@@ -832,7 +842,9 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
   return p;
 }
 
-void operator delete(void* p) noexcept {
+namespace {
+
+[[gnu::noinline]] void give_back(void* p) noexcept {
   if (!p) return;
   if (!interleave::engine::is_running) return std::free(p);
   --interleave::blocks_in_use;
@@ -840,9 +852,12 @@ void operator delete(void* p) noexcept {
   interleave::freed.add(p);
 }
 
-void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
-void operator delete(void* p, std::align_val_t) noexcept { operator delete(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { operator delete(p); }
+} // namespace
+
+void operator delete(void* p) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t) noexcept { give_back(p); }
+void operator delete(void* p, std::align_val_t) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give_back(p); }
 
 extern "C" int __cxa_thread_atexit(void (*destroy)(void*), void* object, void* dso) noexcept {
   if (!interleave::engine::is_running) return __cxa_thread_atexit_impl(destroy, object, dso);
@@ -864,4 +879,69 @@ extern "C" int epoll_wait(int fd, epoll_event* events, int most, int timeout) {
                            interleave::condition([&] { return n != 0 || (n = now()) != 0; }),
                            timeout > 0);
   return n;
+}
+
+// Asio's condition variables, in an io_context in which somebody else waits for I/O already. It calls
+// these with its own mutex, which is never locked where another thread of the model goes on.
+
+namespace {
+
+struct sleeper {
+  const void* where;
+  bool is_awake = false;
+  sleeper* next = nullptr;
+};
+
+sleeper* sleepers = nullptr;
+
+template <class F>
+F* real(const char* name) {
+  return reinterpret_cast<F*>(::dlsym(RTLD_NEXT, name));
+}
+
+int sleep_on(pthread_cond_t* c, pthread_mutex_t* m, bool timed) {
+  sleeper self{c, false, sleepers};
+  sleepers = &self;
+  ::pthread_mutex_unlock(m);
+  const bool woken = interleave::engine::wait(
+      "pthread_cond_wait", c, interleave::condition([&self] { return self.is_awake; }), timed);
+  ::pthread_mutex_lock(m);
+  for (sleeper** p = &sleepers; *p; p = &(*p)->next)
+    if (*p == &self) {
+      *p = self.next;
+      break;
+    }
+  return woken ? 0 : ETIMEDOUT;
+}
+
+/// Whoever is woken for nothing looks again.
+void wake_all(pthread_cond_t* c) noexcept {
+  for (sleeper* s = sleepers; s; s = s->next)
+    if (s->where == c) s->is_awake = true;
+}
+
+} // namespace
+
+extern "C" int pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) {
+  if (interleave::engine::is_running) return sleep_on(c, m, false);
+  return real<decltype(pthread_cond_wait)>("pthread_cond_wait")(c, m);
+}
+
+extern "C" int pthread_cond_timedwait(pthread_cond_t* c, pthread_mutex_t* m, const timespec* t) {
+  if (interleave::engine::is_running) return sleep_on(c, m, true);
+  return real<decltype(pthread_cond_timedwait)>("pthread_cond_timedwait")(c, m, t);
+}
+
+extern "C" int pthread_cond_signal(pthread_cond_t* c) noexcept {
+  if (!interleave::engine::is_running)
+    return real<decltype(pthread_cond_signal)>("pthread_cond_signal")(c);
+  wake_all(c);
+  return 0;
+}
+
+extern "C" int pthread_cond_broadcast(pthread_cond_t* c) noexcept {
+  if (!interleave::engine::is_running)
+    return real<decltype(pthread_cond_broadcast)>("pthread_cond_broadcast")(c);
+  wake_all(c);
+  return 0;
 }

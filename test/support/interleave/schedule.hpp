@@ -51,11 +51,16 @@ public:
   }
 
   std::string describe() const {
-    if (is_random_) return "r" + std::to_string(seed_);
-    std::string text = "x" + std::to_string(budget_);
-    for (std::size_t i = 0; i != asked_; ++i)
-      if (questions_[i].answer != 0)
-        text += "," + std::to_string(i) + "." + std::to_string(questions_[i].answer);
+    std::string text(1, is_random_ ? 'r' : 'x');
+    text += std::to_string(is_random_ ? seed_ : budget_);
+    if (is_random_) return text;
+    for (std::size_t i = 0; i != asked_; ++i) {
+      if (questions_[i].answer == 0) continue;
+      text += ',';
+      text += std::to_string(i);
+      text += '.';
+      text += std::to_string(questions_[i].answer);
+    }
     return text;
   }
 

@@ -13,6 +13,7 @@
 #include "engine.hpp"
 
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <ctime>
 #include <exception>
@@ -218,6 +219,16 @@ public:
     while (!done())
       if (!wait(lock, true)) return done();
     return true;
+  }
+
+  template <class Duration>
+  std::cv_status wait_for(std::unique_lock<mutex>& lock, const Duration&) {
+    return wait(lock, true) ? std::cv_status::no_timeout : std::cv_status::timeout;
+  }
+
+  template <class Duration, class Done>
+  bool wait_for(std::unique_lock<mutex>& lock, const Duration& d, Done done) {
+    return wait_until(lock, d, std::move(done));
   }
 
   void notify_one() noexcept {
