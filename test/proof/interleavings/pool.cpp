@@ -81,9 +81,10 @@ void join_it() {
   jobs job;
   pool p(1);
   p.submit([&] { asio::post(p, job()); });
-  together([&] { p.join(); }, [&] {
-    if (!p.try_submit(job())) job()();
-  });
+  together([&] { p.join(); },
+           [&] {
+             if (!p.try_submit(job())) job()();
+           });
   check(job.ran() == 2, "join() waits for all that was admitted");
 }
 
@@ -114,7 +115,8 @@ void stop_it() {
   check(s.submitted == s.completed + s.failed + s.rejected + s.cancelled, "each is counted once");
 }
 
-const interleave::model stops("pool_stop", "what is submitted meanwhile is run or dropped", &stop_it);
+const interleave::model stops("pool_stop", "what is submitted meanwhile is run or dropped",
+                              &stop_it);
 
 void drain_it() {
   jobs job;
@@ -165,6 +167,7 @@ void elastic() {
   interleave::wait_until([&] { return job.ran() == 3; });
 }
 
-const interleave::model grows("pool_elastic", "a worker that leaves leaves no work behind", &elastic);
+const interleave::model grows("pool_elastic", "a worker that leaves leaves no work behind",
+                              &elastic);
 
 } // namespace
