@@ -106,7 +106,8 @@ public:
   /// Submits `f` if there is room and nobody waits for any. Never waits.
   ///
   /// `f` is called as `f()`, or as `f(std::stop_token)` with a token that nobody stops. What it throws
-  /// goes to lanes_options::on_exception. On false, `f` is untouched.
+  /// goes to lanes_options::on_exception: std::bad_function_call, if it is a null pointer or an empty
+  /// std::function. On false, `f` is untouched.
   ///
   /// Errors: what moving or copying `f` throws, and bad_alloc; nothing was submitted then. What the
   /// inner executor throws; if nothing of the set runs then, all that was queued in it is lost.

@@ -46,7 +46,7 @@ enum class submission_order {
 inline constexpr std::chrono::nanoseconds never = std::chrono::nanoseconds::max();
 
 struct pool_options {
-  /// Worker threads, at least 1 and, when the pool is elastic, at most.
+  /// Worker threads, from 1 to 65536: so many, or, when the pool is elastic, at most so many.
   std::size_t threads = available_parallelism();
 
   /// 0 means `threads`: the pool has a fixed size. If it is less, the pool is elastic: it starts
@@ -125,7 +125,8 @@ enum class on_full {
 /// or stop() through a reference is on his own, though the pool survives a stop().
 ///
 /// What a submission or a posted handler throws goes to `on_exception`; what the function of an
-/// async_submit throws goes to its handler. A function that can be called with a std::stop_token
+/// async_submit throws goes to its handler. An empty std::function and a null pointer are functions that
+/// throw std::bad_function_call. A function that can be called with a std::stop_token
 /// gets one: stop() requests its stop, as does the cancellation of its async_submit.
 ///
 /// Object lifetimes: ~pool() is stop() and join(); on one of its own workers it terminates the
@@ -178,7 +179,8 @@ public:
   /// A blocked call stands in one line with waiting async_submit calls, first come, first served.
   /// It returns when `f` is queued; but a thread that has fallen asleep, and is to be woken before a
   /// quarter of the queue is free, may sleep on until it has slept for a millisecond.
-  /// On throwing `closed` or `would_deadlock` at once, and `queue_full`, `f` is untouched.
+  /// On throwing `closed` or `would_deadlock` at once, and `queue_full`, `f` is untouched. A policy that
+  /// is none of them is a std::invalid_argument.
   ///
   /// Errors (system_error)  closed          close() or stop() was called, also while waiting
   ///                        queue_full      policy is reject
@@ -187,10 +189,9 @@ public:
   template <class F>
   void submit(F&& f, on_full policy = on_full::block) {
     check_function<F>();
-    scheduler_->submit(std::forward<F>(f), policy == on_full::block ? detail::when_full::wait
-                                           : policy == on_full::reject
-                                               ? detail::when_full::refuse
-                                               : detail::when_full::run_here);
+    scheduler_->submit(std::forward<F>(f), policy == on_full::block    ? detail::when_full::wait
+                                           : policy == on_full::reject ? detail::when_full::refuse
+                                                                       : caller_runs(policy));
   }
 
   /// Submits `f`, waiting for room in FIFO order, and completes with its result.
@@ -225,7 +226,7 @@ public:
   /// claimed. A worker that cannot be created is reported to `on_exception`, and the pool goes on
   /// with those it has. May be called on a worker.
   ///
-  /// Errors: std::invalid_argument if `threads` is 0.
+  /// Errors: std::invalid_argument if `threads` is 0 or above 65536.
   void resize(std::size_t threads);
 
   /// Workers finish what they run and take no more until resume(): submissions, continuations and
@@ -275,6 +276,8 @@ public:
   // --- what else asio::thread_pool has ---
 
   /// Makes the calling thread one more worker until the pool ends, by stop() or join().
+  ///
+  /// Errors: system_error(would_deadlock) on a worker of this pool.
   void attach() { scheduler_->attach(); }
 
   /// The same as join().
@@ -293,6 +296,8 @@ private:
   static void check_function() {
     detail::check_submittable<F>();
   }
+
+  static detail::when_full caller_runs(on_full policy);
 
   void end() noexcept;
 

@@ -38,7 +38,8 @@ std::size_t available_parallelism();
 /// error stops the program at its start rather than give it a size that nobody chose.
 ///
 /// Errors                throws `std::invalid_argument` that names the variable and its value:
-///                       `POOL_THREADS must be a whole number of at least 1 (got "-3")`
+///                       `POOL_THREADS must be a whole number of at least 1 (got "-3")`; or if there
+///                       is no name. `fallback` is returned as it is
 /// Thread safety         safe, as long as no other thread changes the environment
 std::size_t threads_from_env(const char* name, std::size_t fallback);
 

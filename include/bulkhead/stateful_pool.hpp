@@ -114,12 +114,14 @@ public:
 
   /// Starts the workers, which are cold.
   ///
-  /// Errors: as pool's; std::invalid_argument if `first` is less than 0 or more than `longest`; and
-  /// what copying or moving the factory throws. The factory is not called.
+  /// Errors: as pool's; std::invalid_argument if `first` is less than 0 or more than `longest`, or if
+  /// the factory is an empty std::function or a null pointer; and what copying or moving the factory
+  /// throws. The factory is not called.
   template <detail::factory_of<State> Factory>
   explicit stateful_pool(Factory&& factory, pool_options options = {}, factory_backoff backoff = {})
       : states_(std::make_unique<detail::state_maker_by<State, std::decay_t<Factory>>>(
-                    std::forward<Factory>(factory)),
+                    (detail::require_not_empty("stateful_pool: factory", factory),
+                     std::forward<Factory>(factory))),
                 checked(backoff)),
         pool_(std::move(options), &states_) {}
 
@@ -201,7 +203,7 @@ public:
 
   /// Changes the number of workers, while they work: see pool. Cold workers leave first.
   ///
-  /// Errors: std::invalid_argument if `threads` is 0.
+  /// Errors: std::invalid_argument if `threads` is 0 or above 65536.
   void resize(std::size_t threads) { pool_.resize(threads); }
 
   // As those of pool.

@@ -56,10 +56,10 @@ struct duration_histogram {
     return n == 0 ? std::chrono::nanoseconds(0) : sum / n;
   }
 
-  /// The upper bound of the class in which the share `q` of all is reached, for q from 0 to 1; 0 if
-  /// there is nothing.
+  /// The upper bound of the class in which the share `q` of all is reached, for q from 0 to 1, and above
+  /// that as for 1; 0 if there is nothing.
   constexpr std::chrono::nanoseconds quantile(double q) const noexcept {
-    const auto wanted = q * static_cast<double>(count());
+    const auto wanted = (std::min)(q, 1.0) * static_cast<double>(count());
     std::uint64_t n = 0;
     for (std::size_t i = 0; i != classes; ++i) {
       n += counts[i];

@@ -30,6 +30,8 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -57,6 +59,13 @@ namespace detail {
 template <class... R>
 class scope;
 
+inline void require_valid(const group_options& o) {
+  require_limit("group_options::limit", o.limit);
+  if (o.error != on_error::cancel_siblings && o.error != on_error::collect)
+    throw std::invalid_argument("group_options::error must be cancel_siblings or collect (got " +
+                                std::to_string(static_cast<int>(o.error)) + ")");
+}
+
 inline group_core::policy policy_of(const group_options& o) noexcept {
   return o.error == on_error::collect ? group_core::policy::collect
                                       : group_core::policy::cancel_siblings;
@@ -73,7 +82,9 @@ inline group_core::policy policy_of(const group_options& o) noexcept {
 /// group's, one step at a time: on a multi-threaded executor too, cancelling a child never races with
 /// the child. `this_coro::executor` of a child is that executor.
 ///
-/// A child *fails* by throwing, or, if it is an operation, by completing with an error. With
+/// A child *fails* by throwing, or, if it is an operation, by completing with an error. One that is
+/// empty fails too: an awaitable that was moved from with std::invalid_argument, a null pointer or an
+/// empty std::function with std::bad_function_call. With
 /// `cancel_siblings` the first failure cancels the other children. After a cancellation,
 /// `operation_aborted` from a child (or, from one of Asio's channels, `channel_cancelled`) is no
 /// failure, and a child that has not started never will.
@@ -101,9 +112,9 @@ public:
 
   /// A group on `ex`.
   ///
-  /// Errors: std::invalid_argument if options.limit is 0.
+  /// Errors: std::invalid_argument naming the option and its value.
   explicit task_group(const executor_type& ex, group_options options = {})
-      : core_((detail::require_limit("group_options::limit", options.limit),
+      : core_((detail::require_valid(options),
                std::allocate_shared<detail::group_core>(
                    detail::block_allocator<detail::group_core>(), ex, detail::task_gate_of(ex),
                    options.limit, detail::policy_of(options)))) {
@@ -347,8 +358,12 @@ private:
   struct body_of {
     Body body;
     task_group* group;
-    auto operator()() requires std::invocable<Body&, task_group&> { return body(*group); }
+    auto operator()() requires std::invocable<Body&, task_group&> {
+      require_function(body);
+      return body(*group);
+    }
     auto operator()(yield_context& yield) requires stackful_body<Body> {
+      require_function(body);
       return body(*group, yield);
     }
   };
@@ -430,7 +445,7 @@ struct initiate_scope : Where {
 
 template <class Where, class Body, class Token>
 auto start_scope(Where where, const group_options& options, Body&& body, Token& token) {
-  require_limit("group_options::limit", options.limit);
+  require_valid(options);
   return initiate<typename scope_type<Body>::signature, Token>(
       initiate_scope<Where>{std::move(where)}, token, options, std::forward<Body>(body));
 }
@@ -458,7 +473,8 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 ///                       were several, multiple_errors. Also one that came after a cancellation
 ///                       system_error(operation_aborted)   cancelled; or the body has left a result
 ///                                                         out, because the group was
-///                       std::invalid_argument, thrown by the call itself: options.limit is 0
+///                       std::invalid_argument, thrown by the call itself, naming the option and its
+///                                              value
 template <class ExecutorOrContext, class Body, class Token>
 auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {
   return detail::start_scope(detail::named_executor{detail::to_executor(ex)}, options,

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_TENANTS_HPP
 #define BULKHEAD_TENANTS_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/run/submission.hpp>
 #include <bulkhead/lanes.hpp>
 #include <bulkhead/stats.hpp>
@@ -66,11 +67,14 @@ public:
 
   /// `open(key)` returns the options of a tenant's lane.
   ///
-  /// Errors: std::invalid_argument naming the option of the set and its value.
+  /// Errors: std::invalid_argument naming the option of the set and its value, or if `open` is an empty
+  /// std::function or a null pointer.
   template <class F>
   requires std::is_invocable_r_v<lane_options, F&, const Key&>
   tenants(const asio::any_io_executor& ex, lanes_options options, F open)
-      : open_(std::move(open)), set_(ex, std::move(options)) {}
+      : open_(std::move(open)), set_(ex, std::move(options)) {
+    detail::require_not_empty("tenants: open", open_);
+  }
 
   template <class ExecutionContext, class F>
   requires std::derived_from<ExecutionContext, asio::execution_context> &&

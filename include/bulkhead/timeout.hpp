@@ -22,6 +22,7 @@
 #include <boost/asio/error.hpp>
 
 #include <chrono>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -47,7 +48,8 @@ public:
 /// A success stays one, also if it comes late, and so does any error other than `operation_aborted`;
 /// that one stays if the operation had been cancelled (`terminal`) from outside before the deadline.
 /// An operation that cannot be cancelled is waited for. A duration of zero or less cancels the
-/// operation as soon as it has started.
+/// operation as soon as it has started; one that is longer than the clock can tell never does. One that
+/// is no number (NaN) throws std::invalid_argument, here.
 ///
 /// Adaptors stack: the one written innermost, next to the user's token, wraps the whole.
 /// `limited_by(s, timeout(5s, t))` bounds waiting for the permit plus the operation;
@@ -72,6 +74,7 @@ public:
 /// `Clock` is for tests: a clock that they move.
 template <class Clock = std::chrono::steady_clock, class Rep, class Period, class Token>
 [[nodiscard]] auto timeout(std::chrono::duration<Rep, Period> duration, Token&& token) {
+  if (duration != duration) throw std::invalid_argument("timeout: duration must be a number");
   return timeout_t<Clock, std::decay_t<Token>>(
       detail::saturated<typename Clock::duration>(duration), std::forward<Token>(token));
 }

@@ -9,7 +9,10 @@
 #define BULKHEAD_DETAIL_CALLABLE_HPP
 
 #include <concepts>
+#include <functional>
+#include <stdexcept>
 #include <stop_token>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -25,9 +28,37 @@ inline constexpr bool is_coroutine = false;
 template <class T, class Executor>
 inline constexpr bool is_coroutine<boost::asio::awaitable<T, Executor>> = true;
 
+template <class F>
+inline constexpr bool is_std_function = false;
+template <class Signature>
+inline constexpr bool is_std_function<std::function<Signature>> = true;
+
+/// Whether there is nothing to be called, for one that can say so.
+template <class F>
+constexpr bool is_empty_function([[maybe_unused]] const F& f) noexcept {
+  if constexpr (std::is_pointer_v<F> || is_std_function<F>)
+    return !f;
+  else
+    return false;
+}
+
+/// A null pointer does what an empty std::function does: it throws when it is called.
+template <class F>
+constexpr void require_function([[maybe_unused]] const F& f) {
+  if constexpr (std::is_pointer_v<F>)
+    if (is_empty_function(f)) throw std::bad_function_call();
+}
+
+/// For what is called later, and would fail each time.
+template <class F>
+void require_not_empty(const char* what, const F& f) {
+  if (is_empty_function(f)) throw std::invalid_argument(std::string(what) + " must not be empty");
+}
+
 /// Calls `f`, with a std::stop_token if it takes one. `source` is asked for it only then.
 template <class F, class StopSource>
 decltype(auto) invoke_with_stop_token(F& f, [[maybe_unused]] const StopSource& source) {
+  require_function(f);
   if constexpr (std::invocable<F&, std::stop_token>)
     return f(source.get_token());
   else

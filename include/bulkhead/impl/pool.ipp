@@ -22,8 +22,16 @@ namespace detail {
   throw std::invalid_argument(what);
 }
 
+/// What a number of threads must be and is not; else null. A number below 0 that has become a size_t
+/// is among those.
+inline const char* wrong_threads(std::size_t n) noexcept {
+  if (n == 0) return "at least 1";
+  return n > 65536 ? "at most 65536" : nullptr;
+}
+
 inline scheduler::options checked(pool_options&& o, state_source* states) {
-  if (o.threads == 0) invalid_option("threads", "at least 1", "0");
+  if (const char* must = wrong_threads(o.threads))
+    invalid_option("threads", must, std::to_string(o.threads));
   if (o.queue_limit == 0) invalid_option("queue_limit", "at least 1", "0");
   if (o.min_threads > o.threads)
     invalid_option("min_threads", ("at most threads, " + std::to_string(o.threads)).c_str(),
@@ -67,8 +75,18 @@ BULKHEAD_DECL pool::pool(std::size_t threads)
         return o;
       }()) {}
 
+BULKHEAD_DECL detail::when_full pool::caller_runs(on_full policy) {
+  if (policy != on_full::caller_runs)
+    throw std::invalid_argument(
+        "pool::submit: policy must be block, caller_runs or reject (got " +
+        std::to_string(static_cast<int>(policy)) + ")");
+  return detail::when_full::run_here;
+}
+
 BULKHEAD_DECL void pool::resize(std::size_t threads) {
-  if (threads == 0) throw std::invalid_argument("pool::resize: threads must be at least 1 (got 0)");
+  if (const char* must = detail::wrong_threads(threads))
+    throw std::invalid_argument(std::string("pool::resize: threads must be ") + must + " (got " +
+                                std::to_string(threads) + ")");
   scheduler_->resize(threads);
 }
 

@@ -268,6 +268,7 @@ BULKHEAD_DECL void scheduler::resume() noexcept {
 }
 
 BULKHEAD_DECL void scheduler::attach() {
+  if (running_in_this_thread()) throw_system_error(errc::would_deadlock);
   worker* w;
   sync::thread before;
   {

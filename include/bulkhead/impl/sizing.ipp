@@ -56,6 +56,7 @@ BULKHEAD_DECL std::size_t available_parallelism() {
 
 BULKHEAD_DECL std::size_t threads_from_env(const char* name, std::size_t fallback) {
   constexpr std::size_t most = 65536;
+  if (!name) throw std::invalid_argument("threads_from_env: name must not be null");
   const char* set = std::getenv(name);
   if (!set) return fallback;
   std::string_view value = set;

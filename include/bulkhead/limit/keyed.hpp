@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_LIMIT_KEYED_HPP
 #define BULKHEAD_LIMIT_KEYED_HPP
 
+#include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/wait/awaits.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
 #include <bulkhead/error.hpp>
@@ -158,11 +159,14 @@ public:
 
   /// `make(key)` returns the limiter for a key.
   ///
-  /// Errors: std::invalid_argument if options.shards is 0 or above 65536.
+  /// Errors: std::invalid_argument if options.shards is 0 or above 65536, or if `make` is an empty
+  /// std::function or a null pointer.
   template <class F>
   requires std::is_invocable_r_v<Limiter, F&, const Key&>
   explicit keyed(F make, keyed_options options = {})
-      : make_(std::move(make)), shards_(checked(options).shards) {}
+      : make_(std::move(make)), shards_(checked(options).shards) {
+    detail::require_not_empty("keyed: make", make_);
+  }
 
   keyed(const keyed&) = delete;
   keyed& operator=(const keyed&) = delete;

@@ -23,6 +23,7 @@
 #include <exception>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <stop_token>
 #include <type_traits>
 #include <utility>
@@ -113,12 +114,13 @@ private:
 
   boost::asio::awaitable<void> start() override {
     if constexpr (stackful<F>) {
+      require_function(*function_);
       return await_stackful(&*function_, &sink_);
     } else if constexpr (std::is_same_v<result, boost::asio::awaitable<void>> &&
                          std::is_same_v<Sink, ignore_result>) {
-      return invoke();
+      return not_empty(invoke());
     } else if constexpr (is_coroutine<result>) {
-      return await_coroutine(invoke(), &sink_);
+      return await_coroutine(not_empty(invoke()), &sink_);
     } else if constexpr (is_deferred_operation<result>) {
       return awaited_operation<result, Sink>::await(invoke(), &sink_);
     } else if constexpr (std::is_void_v<result>) {
@@ -139,6 +141,12 @@ private:
   }
 
   decltype(auto) invoke() { return invoke_with_stop_token(*function_, stop_); }
+
+  template <class Awaitable>
+  static Awaitable not_empty(Awaitable&& a) {
+    if (!a.valid()) throw std::invalid_argument("task_group: an awaitable must not be empty");
+    return std::move(a);
+  }
 
   template <class T>
   static boost::asio::awaitable<void> await_coroutine(boost::asio::awaitable<T> a, Sink* sink) {

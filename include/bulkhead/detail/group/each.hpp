@@ -75,6 +75,7 @@ inline constexpr bool wants_stop_token = std::invocable<F&, T&, std::stop_token>
 /// and with a stop_token, if there is one.
 template <class F, class T, class... Stop>
 decltype(auto) call_with(F& f, T& value, Stop... stop) {
+  require_function(f);
   if constexpr (std::invocable<F&, T&, Stop...>)
     return f(value, std::move(stop)...);
   else

@@ -65,14 +65,17 @@ protected:
   ~lane_function() = default;
 };
 
-/// A function that takes a stop_token, with one that nobody stops: nobody can name it.
+/// A function that takes a stop_token, with one that nobody stops, for nobody can name it; or a pointer,
+/// which may be null.
 template <class F>
-class function_without_stop {
+class adapted_function {
 public:
   template <class G>
-  explicit function_without_stop(G&& f) : function_(std::forward<G>(f)) {}
+  explicit adapted_function(G&& f) : function_(std::forward<G>(f)) {}
 
-  void operator()() { static_cast<void>(function_(std::stop_token())); }
+  void operator()() {
+    static_cast<void>(invoke_with_stop_token(function_, std::stop_source(std::nostopstate)));
+  }
 
 private:
   F function_;
@@ -80,7 +83,8 @@ private:
 
 template <class F>
 using plain_function =
-    std::conditional_t<std::invocable<F&, std::stop_token>, function_without_stop<F>, F>;
+    std::conditional_t<std::invocable<F&, std::stop_token> || std::is_pointer_v<F>,
+                       adapted_function<F>, F>;
 
 /// An async_submit of a lane.
 class lane_op : public lane_task, public submission {

@@ -265,6 +265,7 @@ private:
       }
     } here;
     if (!here.s.get()) std::rethrow_exception(here.s.failure());
+    require_function(function_);
     if constexpr (takes_state<State, F>)
       return std::invoke(function_, *here.s.get(), std::move(stop)...);
     else
