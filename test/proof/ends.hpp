@@ -208,6 +208,9 @@ private:
   std::jthread thread_;
 };
 
+/// The half of the area "shutdown" that is under load.
+void shut_down_in_the_middle(const proof::load& load, proof::tally& tally, watchdog& dog);
+
 inline long thread_count() {
   namespace fs = std::filesystem;
   return std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator());

@@ -551,6 +551,7 @@ void run(const proof::load& load, proof::tally& tally) {
       load.either(all.size(), std::max<std::size_t>(1000, 2 * all.size()));
   const std::size_t many = load.either(10'000, 100'000);
   for (std::uint64_t i = 0; i != large_rounds; ++i) attempt(all[i % all.size()], many);
+  ends::shut_down_in_the_middle(load, tally, dog);
   tally.expect(ends::threads_are(threads + 1), "threads are left");
   tally.note(std::to_string(all.size()) + " combinations");
 }
