@@ -16,7 +16,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <optional>
@@ -62,6 +64,11 @@ json::object list() {
 #endif
 }
 
+void print(const tally& t) {
+  std::cout << json::object{{"tried", t.tried()}, {"lost", t.lost()}, {"note", t.notes()}}
+            << std::endl;
+}
+
 int try_area(const area& a, const load& l) {
   tally t;
   try {
@@ -70,8 +77,7 @@ int try_area(const area& a, const load& l) {
     t.lose(1, std::string("the area itself failed: ") + e.what());
   }
   if (t.tried() == 0) t.lose(1, "nothing was tried");
-  std::cout << json::object{{"tried", t.tried()}, {"lost", t.lost()}, {"note", t.notes()}}
-            << std::endl;
+  print(t);
   return t.lost() == 0 ? 0 : 1;
 }
 
@@ -112,6 +118,38 @@ void tally::note(std::string words) {
 std::string tally::notes() const {
   std::lock_guard lock(mutex_);
   return notes_;
+}
+
+watchdog::watchdog(tally& t) : tally_(t), thread_([this] { watch(); }) {}
+
+watchdog::~watchdog() {
+  {
+    std::lock_guard lock(mutex_);
+    over_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void watchdog::at(std::string what) {
+  std::lock_guard lock(mutex_);
+  what_ = std::move(what);
+  ++steps_;
+}
+
+void watchdog::watch() {
+  using clock = std::chrono::steady_clock;
+  std::uint64_t seen = 0;
+  auto since = clock::now();
+  for (std::unique_lock lock(mutex_); !over_; changed_.wait_for(lock, std::chrono::seconds(1))) {
+    const std::uint64_t now = steps_ + tally_.tried();
+    if (now != std::exchange(seen, now)) since = clock::now();
+    if (clock::now() - since < std::chrono::minutes(1)) continue;
+    tally_.lose(1, "hangs: " + what_);
+    tally_.note("hangs: " + what_);
+    print(tally_);
+    std::_Exit(1);
+  }
 }
 
 area::area(std::string_view n, std::string_view when, function f)

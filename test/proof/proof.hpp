@@ -9,11 +9,13 @@
 #define BULKHEAD_TEST_PROOF_PROOF_HPP
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <random>
 #include <string>
 #include <string_view>
+#include <thread>
 
 // What test/reliability tries. Every area is a row of its table and a run of `proof` of its own, so
 // that one which crashes or hangs is a row that failed. Beside some of them stands a peer, to which the
@@ -71,6 +73,30 @@ private:
   mutable std::mutex mutex_;
   std::string notes_;
   int printed_ = 0;
+};
+
+/// While it lives, a process in which nothing has been counted for a minute is one that hangs: it ends,
+/// with a row that has failed and says what was being tried.
+class watchdog {
+public:
+  explicit watchdog(tally& t);
+  ~watchdog();
+  watchdog(const watchdog&) = delete;
+  watchdog& operator=(const watchdog&) = delete;
+
+  /// What is being tried from now on.
+  void at(std::string what);
+
+private:
+  void watch();
+
+  tally& tally_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string what_;
+  std::uint64_t steps_ = 0;
+  bool over_ = false;
+  std::thread thread_;
 };
 
 /// A row of the table. To be defined as a constant at namespace scope.
