@@ -13,6 +13,7 @@
 #include <boost/asio/query.hpp>
 #include <boost/asio/require.hpp>
 
+#include <atomic>
 #include <type_traits>
 #include <utility>
 
@@ -21,10 +22,15 @@ namespace test {
 namespace detail {
 inline thread_local int executor_id = 0;
 inline thread_local int initiations = 0;
+inline std::atomic<long> functions_run[4];
 } // namespace detail
 
 /// The id of the tracker_executor that runs the current function, or 0.
 inline int current_executor() noexcept { return detail::executor_id; }
+
+/// How many functions tracker_executors have started that have this id, 3 at most: for handlers that
+/// leave no other trace.
+inline long functions_run(int id) noexcept { return detail::functions_run[id]; }
 
 /// Is an initiating function on this thread's stack? To be asked by handlers, which must not be
 /// called from there.
@@ -91,6 +97,7 @@ private:
         ~scope() { detail::executor_id = before; }
         int before;
       } s(id);
+      if (id < 4) ++detail::functions_run[id];
       std::move(f)();
     }
   };
