@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -159,12 +160,60 @@ BOOST_AUTO_TEST_CASE(names_that_mountinfo_escapes_are_found) {
 
 BOOST_AUTO_TEST_CASE(files_that_make_no_sense_set_no_quota) {
   for (const char* text : {"", "junk", "-5 100000", "0 100000", "100000", "100000 0", "100000 x",
-                           "99999999999999999999 100000"}) {
+                           "99999999999999999999 100000", "100000 99999999999999999999",
+                           "100000 100000x", "100000 100000 1", "0x7 1"}) {
     fake_root machine;
     machine.file("proc/self/cgroup", "\nx\n1:\n0::/app\n");
     machine.file("proc/self/mountinfo", "\n31 23\n- - -\n31 23 0:28 / /x rw shared:1\n" + v2_mount);
     machine.file("sys/fs/cgroup/app/cpu.max", text);
     BOOST_TEST_CONTEXT("cpu.max: " << text) { CHECK_NO_QUOTA(machine); }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(files_of_v1_that_make_no_sense_set_no_quota) {
+  using texts = std::pair<const char*, const char*>;
+  for (auto [quota, period] :
+       {texts("", "100000"), texts("100000", ""), texts("junk", "100000"),
+        texts("100000x", "100000"), texts("100000", "100000 1"),
+        texts("99999999999999999999", "100000"), texts("100000", "99999999999999999999")}) {
+    fake_root machine;
+    machine.file("proc/self/cgroup", "1:cpu:/app\n");
+    machine.file("proc/self/mountinfo", "32 31 0:29 / /cpu rw - cgroup cgroup rw,cpu\n");
+    machine.file("cpu/app/cpu.cfs_quota_us", quota).file("cpu/app/cpu.cfs_period_us", period);
+    BOOST_TEST_CONTEXT("quota " << quota << ", period " << period) { CHECK_NO_QUOTA(machine); }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_process_in_no_cgroup_has_no_quota) {
+  for (const char* cgroups : {"", "4:memory:/app\n", "0::\n", "0::app\n"}) {
+    fake_root machine;
+    machine.file("proc/self/cgroup", cgroups).file("proc/self/mountinfo", v2_mount);
+    machine.file("sys/fs/cgroup/cpu.max", "100000 100000\n");
+    BOOST_TEST_CONTEXT("cgroups: " << cgroups) { CHECK_NO_QUOTA(machine); }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_mount_of_an_ancestor_of_the_namespace_binds_and_one_of_a_sibling_does_not) {
+  fake_root machine;
+  machine.file("proc/self/cgroup", "0::/app\n");
+  machine.file("proc/self/mountinfo", "31 23 0:28 /../.. /above rw - cgroup2 cgroup2 rw\n"
+                                      "32 23 0:28 /../other /beside rw - cgroup2 cgroup2 rw\n");
+  machine.file("beside/cpu.max", "100000 100000\n").file("beside/app/cpu.max", "100000 100000\n");
+  CHECK_NO_QUOTA(machine);
+  machine.file("above/app/cpu.max", "100000 100000\n"); // of another one by that name
+  CHECK_NO_QUOTA(machine);
+  machine.file("above/cpu.max", "300000 100000\n");
+  CHECK_QUOTA(machine, 3);
+}
+
+BOOST_AUTO_TEST_CASE(a_path_that_leads_up_is_not_followed) {
+  for (const char* path : {"/../app", "/app/../../app", "/app/.."}) {
+    fake_root machine;
+    machine.file("proc/self/cgroup", "0::" + std::string(path) + "\n");
+    machine.file("proc/self/mountinfo", v2_mount);
+    machine.file("sys/fs/cgroup/app/cpu.max", "100000 100000\n");
+    machine.file("sys/fs/app/cpu.max", "100000 100000\n");
+    BOOST_TEST_CONTEXT(path) { CHECK_NO_QUOTA(machine); }
   }
 }
 

@@ -11,11 +11,14 @@
 #include <bulkhead/detail/cgroup.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 namespace bulkhead::detail {
@@ -61,6 +64,24 @@ inline std::string unescape(std::string_view text) {
   return plain;
 }
 
+/// The way from `root` down to `cgroup`; nothing where there is none. In a namespace of cgroups, the
+/// ancestors of its root are called `/..`, `/../..` and so on: from there the way is not known.
+inline std::optional<std::filesystem::path> way_down(const std::filesystem::path& root,
+                                                     const std::filesystem::path& cgroup) {
+  const auto leads_up = [](const std::filesystem::path& name) { return name == ".."; };
+  if (!cgroup.is_absolute()) return std::nullopt;
+  auto [from, to] = std::mismatch(root.begin(), root.end(), cgroup.begin(), cgroup.end());
+  std::filesystem::path below;
+  if (from != root.end()) {
+    const auto names = root.relative_path();
+    if (!std::all_of(names.begin(), names.end(), leads_up)) return std::nullopt;
+  } else {
+    if (std::any_of(to, cgroup.end(), leads_up)) return std::nullopt;
+    for (; to != cgroup.end(); ++to) below /= *to;
+  }
+  return below;
+}
+
 /// A directory of cgroups from its mount point down to the cgroup of this process.
 struct cgroup_branch {
   std::filesystem::path mount_point;
@@ -80,24 +101,41 @@ inline std::vector<cgroup_branch> find_branches(std::istream& file, const cpu_cg
     }
     if (!(fields >> type >> skipped >> super_options)) continue;
     if (cgroup.v1 ? type != "cgroup" || !lists(super_options, "cpu") : type != "cgroup2") continue;
-    auto below = cgroup.path.lexically_relative(unescape(root));
-    if (!below.empty() && *below.begin() == "..") continue;
-    found.push_back({unescape(mount_point), below});
+    if (auto below = way_down(unescape(root), cgroup.path))
+      found.push_back({unescape(mount_point), std::move(*below)});
   }
   return found;
 }
 
+/// A number above zero, if that is all that `text` says; otherwise 0.
+inline std::int64_t positive_number(std::string_view text) {
+  std::int64_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  return error == std::errc() && end == text.data() + text.size() && n > 0 ? n : 0;
+}
+
+/// Rounded up. Where no quota is set, `quota` is `-1` or `max`.
+inline std::optional<std::size_t> whole_cpus(std::string_view quota, std::string_view period) {
+  const auto q = positive_number(quota), p = positive_number(period);
+  if (q == 0 || p == 0) return std::nullopt;
+  return static_cast<std::size_t>(q / p + (q % p != 0));
+}
+
+inline std::string first_line_of(const std::filesystem::path& name) {
+  std::ifstream file(name);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
 /// The quota that `directory` itself sets, in CPUs.
 inline std::optional<std::size_t> quota_of(const std::filesystem::path& directory, bool v1) {
-  std::int64_t quota = 0, period = 0;
-  if (v1) {
-    std::ifstream(directory / "cpu.cfs_quota_us") >> quota; // -1: none
-    std::ifstream(directory / "cpu.cfs_period_us") >> period;
-  } else {
-    std::ifstream(directory / "cpu.max") >> quota >> period; // "max 100000": none
-  }
-  if (quota <= 0 || period <= 0) return std::nullopt;
-  return static_cast<std::size_t>(quota / period + (quota % period != 0));
+  if (v1)
+    return whole_cpus(first_line_of(directory / "cpu.cfs_quota_us"),
+                      first_line_of(directory / "cpu.cfs_period_us"));
+  const std::string line = first_line_of(directory / "cpu.max"); // both, with a space between them
+  const auto quota = std::string_view(line).substr(0, line.find(' '));
+  return whole_cpus(quota, std::string_view(line).substr(std::min(quota.size() + 1, line.size())));
 }
 
 BULKHEAD_DECL std::optional<std::size_t> cgroup_cpu_quota(const std::filesystem::path& root) {
