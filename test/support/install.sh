@@ -19,10 +19,12 @@ packages=(g++ cmake ninja-build libssl-dev libboost1.81-dev libboost-context1.81
   libboost-program-options1.81-dev libboost-test1.81-dev libboost1.81-tools-dev)
 purpose=${1-}
 [ "$purpose" != model ] || packages+=(spin)
-[ "$purpose" != proof ] || packages+=(python3)
+[ "$purpose" != proof ] || packages+=(python3 clang-16 libclang-rt-16-dev)
 [ "$purpose" != valgrind ] || packages+=(valgrind)
 [[ $purpose != clang-* ]] || packages+=("$purpose" "libclang-rt-${purpose#clang-}-dev")
 [ "$purpose" != bench ] || packages+=(libtbb-dev libconcurrentqueue-dev python3 valgrind)
+
+system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID:-}") || system=$(uname -s)
 
 compile() { "${CXX:-c++}" -std=c++20 -x c++ - "$@" 2>/dev/null; }
 
@@ -47,12 +49,20 @@ missing() {
   compile -o /dev/null -lcrypto <<<$'#include <openssl/evp.h>\nint main() {}' ||
     echo "OpenSSL's headers and libcrypto"
   [ "$purpose" != model ] || command -v spin >/dev/null || echo "spin"
-  [ "$purpose" != proof ] || command -v python3 >/dev/null || echo "python3"
+  [ "$purpose" != proof ] || missing_for_proof
   [ "$purpose" != valgrind ] || command -v valgrind >/dev/null || echo "valgrind"
   [[ $purpose != clang-* ]] ||
     CXX=clang++-${purpose#clang-} compile -fsanitize=address -o /dev/null <<<'int main() {}' ||
     echo "clang ${purpose#clang-} and its sanitizers"
   [ "$purpose" != bench ] || missing_for_bench
+}
+
+missing_for_proof() {
+  command -v python3 >/dev/null || echo "python3"
+  [ "$system" = "debian 12" ] || return 0 # the row that needs what follows is skipped
+  CXX=clang++-16 compile -o /dev/null -fsanitize=fuzzer \
+    <<<'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' ||
+    echo "clang 16 with libFuzzer"
 }
 
 missing_for_bench() {
@@ -71,7 +81,6 @@ give_up() {
 lacking=$(missing)
 [ -n "$lacking" ] || exit 0
 
-system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID:-}") || system=$(uname -s)
 if [ "$system" != "debian 12" ]; then
   give_up "Bulkhead's tests and examples need, and this system ($system) lacks:" "$lacking" \
     "Please install that and run this again. Debian 12 has it in the packages" "${packages[*]}"
