@@ -11,6 +11,7 @@
 // A failure prints the seed and the step. BULKHEAD_SEED=n runs that seed only, BULKHEAD_STORM=n
 // sets how many acquisitions the storm has.
 
+#include "support/reference_semaphore.hpp"
 #include "support/run.hpp"
 #include "support/sanitizer.hpp"
 
@@ -67,128 +68,6 @@ std::optional<long> number_from_environment(const char* name) {
   const char* s = std::getenv(name);
   return s ? std::optional(std::strtol(s, nullptr, 10)) : std::nullopt;
 }
-
-// --- the reference ------------------------------------------------------------------------------
-
-// How one async_acquire ended.
-struct completion {
-  int id;
-  error_code code;
-  std::size_t weight; // of the permit
-
-  friend bool operator==(const completion&, const completion&) = default;
-  friend std::ostream& operator<<(std::ostream& out, const completion& c) {
-    return out << "acquire " << c.id << ": " << c.code.message() << ", weight " << c.weight;
-  }
-};
-
-// What can be asked of a semaphore.
-struct numbers {
-  std::size_t limit, in_use, available, waiting;
-
-  friend bool operator==(const numbers&, const numbers&) = default;
-  friend std::ostream& operator<<(std::ostream& out, const numbers& n) {
-    return out << "limit " << n.limit << ", in use " << n.in_use << ", available " << n.available
-               << ", waiting " << n.waiting;
-  }
-};
-
-// A semaphore for one thread.
-class reference {
-public:
-  reference(std::size_t limit, std::size_t max_waiters, std::deque<completion>& completions)
-      : limit_(limit), max_waiters_(max_waiters), completions_(completions) {}
-
-  error_code try_acquire(std::size_t weight) {
-    if (closed_) return errc::closed;
-    if (limit_ != 0 && weight > limit_) return errc::exceeds_limit;
-    if (!waiters_.empty() || !fits(weight)) return errc::queue_full;
-    in_use_ += weight;
-    return {};
-  }
-
-  void acquire(int id, std::size_t weight) {
-    const error_code ec = try_acquire(weight);
-    if (ec == errc::queue_full && waiters_.size() < max_waiters_)
-      waiters_.push_back({id, weight});
-    else
-      completions_.push_back({id, ec, ec ? 0 : weight});
-  }
-
-  void give_back(std::size_t weight) {
-    in_use_ -= weight;
-    wake();
-  }
-
-  void forget(std::size_t weight) { forgotten_ += weight; }
-
-  // False: that is an error.
-  bool release(std::size_t n) {
-    if (n > forgotten_) return false;
-    forgotten_ -= n;
-    give_back(n);
-    return true;
-  }
-
-  void resize(std::size_t limit) {
-    limit_ = limit;
-    if (limit != 0) end_waits(errc::exceeds_limit, [&](auto& w) { return w.weight > limit; });
-    wake();
-  }
-
-  void cancel(int id) {
-    end_waits(aborted, [&](auto& w) { return w.id == id; });
-    wake();
-  }
-
-  void close() {
-    closed_ = true;
-    end_waits(errc::closed, [](auto&) { return true; });
-  }
-
-  void destroy() {
-    end_waits(aborted, [](auto&) { return true; });
-  }
-
-  numbers look() const {
-    return {limit_, in_use_, in_use_ < limit_ ? limit_ - in_use_ : 0, waiters_.size()};
-  }
-
-  std::size_t forgotten() const { return forgotten_; }
-
-private:
-  struct waiter {
-    int id;
-    std::size_t weight;
-  };
-
-  bool fits(std::size_t weight) const {
-    return limit_ != 0 && in_use_ <= limit_ && weight <= limit_ - in_use_;
-  }
-
-  void wake() {
-    while (!waiters_.empty() && fits(waiters_.front().weight)) {
-      const waiter w = waiters_.front();
-      waiters_.pop_front();
-      in_use_ += w.weight;
-      completions_.push_back({w.id, {}, w.weight});
-    }
-  }
-
-  void end_waits(error_code ec, auto which) {
-    for (auto& w : waiters_)
-      if (which(w)) completions_.push_back({w.id, ec, 0});
-    std::erase_if(waiters_, which);
-  }
-
-  std::size_t limit_;
-  const std::size_t max_waiters_;
-  std::size_t in_use_ = 0;
-  std::size_t forgotten_ = 0;
-  bool closed_ = false;
-  std::deque<waiter> waiters_;
-  std::deque<completion>& completions_;
-};
 
 // --- operations at random -----------------------------------------------------------------------
 
@@ -487,7 +366,7 @@ private:
 
   void poll() {
     test::poll(io_);
-    for (const completion& c : arrived_) {
+    for (const test::acquisition& c : arrived_) {
       require(false, expected_.empty());
       require(expected_.front(), c);
       expected_.pop_front();
@@ -498,7 +377,7 @@ private:
 
   void compare() {
     require(reference_->look(),
-            numbers{real_->limit(), real_->in_use(), real_->available(), real_->waiting()});
+            test::units{real_->limit(), real_->in_use(), real_->available(), real_->waiting()});
     for (const auto& h : held_) require(h.weight, h.real.weight());
   }
 
@@ -523,9 +402,9 @@ private:
   std::size_t argument_ = 0;
 
   asio::io_context io_;
-  std::deque<completion> expected_; // of all semaphores so far
-  std::vector<completion> arrived_;
-  std::optional<reference> reference_;
+  std::deque<test::acquisition> expected_; // of all semaphores so far
+  std::vector<test::acquisition> arrived_;
+  std::optional<test::reference_semaphore> reference_;
   std::deque<wait> waits_;
   std::optional<semaphore> real_;
   std::vector<held_permit> held_;
