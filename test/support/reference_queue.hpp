@@ -58,6 +58,18 @@ public:
 
   bool waits(int id) const { return entries_.at(id).waits; }
 
+  /// Whether one that joined in its place would have the same turns. While nobody of its priority
+  /// waits, what all of them owe is forgiven.
+  bool settle(int id) {
+    const entry& e = entries_.at(id);
+    level& l = levels_.at(e.priority);
+    if (std::none_of(entries_.begin(), entries_.end(), [&](const auto& o) {
+          return o.second.waits && o.second.priority == e.priority;
+        }))
+      l.now = std::max(l.now, l.latest);
+    return e.finish <= l.now;
+  }
+
   int pop() {
     level* const l = next_level();
     if (!l) return -1;
@@ -68,6 +80,7 @@ public:
     entry& e = entries_.at(best);
     l->now = e.start;
     e.finish = e.start + static_cast<std::int64_t>(unit / e.weight);
+    l->latest = std::max(l->latest, e.finish);
     e.waits = false;
     return best;
   }
@@ -77,6 +90,7 @@ private:
 
   struct level {
     std::int64_t now = 0;
+    std::int64_t latest = 0; // end of the tasks that were begun
     double owed = 0;
     int members = 0;
     std::uint64_t last_order = 0;
