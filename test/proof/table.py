@@ -34,13 +34,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 # The rows that are programs of their own: name, when it passes, and the words to start it with, to
 # which the directory of the build is added.
 PROGRAMS = (
-    ("soak", "RSS, threads and descriptors flat, p99 drift < 10 %, nothing lost at 70 % load",
-     ["python3", "-B", HERE / "service.py", "soak"]),
-    ("overload", "goodput at 10x >= 90 % of the peak, memory bounded, refusals fast",
-     ["python3", "-B", HERE / "service.py", "overload"]),
-    *legs.rows(),
     ("interleavings", "no schedule breaks a model, each seeded bug is found and replayed",
-     [sys.executable, "-B", str(HERE / "interleavings/table.py")]),
+     [sys.executable, "-B", HERE / "interleavings/table.py"]),
+    ("fuzz", "no crash, no divergence", [sys.executable, "-B", HERE / "fuzz.py"]),
+    ("soak", "RSS, threads and descriptors flat, p99 drift < 10 %, nothing lost at 70 % load",
+     [sys.executable, "-B", HERE / "service.py", "soak"]),
+    ("overload", "goodput at 10x >= 90 % of the peak, memory bounded, refusals fast",
+     [sys.executable, "-B", HERE / "service.py", "overload"]),
+    *legs.rows(),
 )
 
 # In this order; what is not named here comes after these. A name may go on after a colon.
