@@ -581,7 +581,7 @@ BOOST_AUTO_TEST_CASE(
     std::atomic<int> most{0};
     auto body = [&](task_group& g) -> awaitable<void> {
       for (int i = 0; i != 20; ++i) {
-        auto plain = [&most, &alive, l = live(alive)] { most = std::max(most.load(), 0); };
+        auto plain = [l = live(alive)] {};
         auto coroutine = [&, l = live(alive)]() -> awaitable<void> { co_await yield_turns(); };
         co_await g.async_spawn(std::move(plain));
         co_await g.async_spawn(std::move(coroutine));
@@ -1215,7 +1215,6 @@ BOOST_AUTO_TEST_CASE(scopes_nest_and_the_inner_one_ends_first) {
   on_every_executor([](auto& place) {
     occupancy inner_children;
     std::atomic<int> left{-1};
-    std::atomic<bool> outer_saw{false};
     auto grandchild = [&]() -> awaitable<void> {
       occupancy::visit v(inner_children);
       co_await forever();
