@@ -56,9 +56,6 @@ bug(take_in_two_steps queues rob detail/run/cell.hpp
   [[if (state_.load(std::memory_order_acquire) != s) return false;
     state_.store(s + 1, std::memory_order_release);
     return true;]])
-bug(take_not_acquired queues run_queue detail/run/cell.hpp
-  [[s + 1, std::memory_order_acquire,]]
-  [[s + 1, std::memory_order_relaxed,]])
 bug(publish_not_released queues parking_by_lock detail/run/cell.hpp
   [[+ 1, std::memory_order_release);]]
   [[+ 1, std::memory_order_relaxed);]])
@@ -66,22 +63,16 @@ bug(index_of_another_segment queues recycle impl/run_queue.ipp
   [[  next_.store(segment::size, std::memory_order_relaxed);
   head_]]
   [[  head_]])
-bug(segment_taken_out_twice queues leave impl/run_queue.ipp
+bug(segment_taken_out_twice queues another_life impl/run_queue.ipp
   [[  if (s.done.load(std::memory_order_acquire) != segment::size ||
       s.empty.load(std::memory_order_relaxed) != life)
     return;]]
   [[  static_cast<void>(life);]])
-bug(life_not_compared queues leave impl/run_queue.ipp
-  [[ ||
-      s.empty.load(std::memory_order_relaxed) != life)]]
-  [[)
-    return;
-  if (life == 0 && false)]])
 bug(head_not_looked_at_again queues recycle detail/run/run_queue.hpp
   [[ &&
         first == head_.load(std::memory_order_relaxed))]]
   [[)]])
-bug(head_passes_late queues recycle impl/run_queue.ipp
+bug(head_passes_late queues take_out impl/run_queue.ipp
   [[  move_head(*s.next.load(std::memory_order_acquire));
   const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);]]
   [[  const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);
@@ -134,12 +125,13 @@ bug(open_while_somebody_waits semaphore semaphore impl/semaphore_core.ipp
   [[if (!settings_]])
 bug(no_look_before_waiting semaphore semaphore impl/semaphore_core.ipp
   [[bool decided = decide(op.weight, op.who, ec, p);]]
-  [[bool decided = false;]])
+  [[static_cast<void>(p);
+  bool decided = false;]])
 bug(give_back_wakes_nobody semaphore semaphore impl/semaphore_core.ipp
   [[    granted = wake();
     was_last = end_permit();]]
   [[    was_last = end_permit();]])
-bug(resize_wakes_nobody semaphore semaphore_resize impl/semaphore_core.ipp
+bug(resize_wakes_nobody semaphore semaphore_grow impl/semaphore_core.ipp
   [[    granted = wake();
   }
   complete_all(std::move(refused), errc::exceeds_limit);]]
@@ -160,3 +152,15 @@ bug(arrives_before_it_is_posted wait_set wait_set detail/wait/operation.hpp
     if (foreign) foreign->arrived();]]
   [[    if (foreign) foreign->arrived();
     vtable_.complete(this, std::tuple<Args...>(std::move(args)...));]])
+
+# --- what is made of all that ---
+
+bug(looks_before_it_stores gate two_stage_cancellation detail/wait/two_stage_cancellation.hpp
+  [[    stage_.store(stage::starts, std::memory_order_seq_cst);
+    return pending_.load(std::memory_order_seq_cst) == none;]]
+  [[    const bool go_on = pending_.load(std::memory_order_seq_cst) == none;
+    stage_.store(stage::starts, std::memory_order_seq_cst);
+    return go_on;]])
+bug(line_not_cut gate deadline detail/wait/deadline.hpp
+  [[    if (line_) line_->cut();]]
+  [[]])

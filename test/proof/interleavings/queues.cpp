@@ -34,10 +34,11 @@ public:
     text_.set(1);
     c.emplace<work::continuation, call>(call{this});
   }
-  void push() {
+  cell& push() {
     cell& c = queue_.reserve();
     fill(c);
     c.publish();
+    return c;
   }
   void push_under(spin_lock& lock) {
     std::lock_guard l(lock);
@@ -193,6 +194,88 @@ void recycle() {
 const interleave::model recycles("recycle", "a segment may change its queue under one that looks",
                                  &recycle);
 
+/// A queue of three segments. Of the second, all functions have left but one, which leaves by the back
+/// door, while the head comes.
+class three_segments {
+public:
+  three_segments() {
+    advance_to(q, segment::size - 1);
+    first.push();
+    middle_cell = &middle.push();
+    for (unsigned i = 1; i != segment::size; ++i) {
+      cell& c = q.reserve();
+      c.give_up();
+      run_queue::leave(segment::of(c), 1);
+    }
+    last.push();
+  }
+
+  void take_middle() {
+    if (!middle_cell->take()) return;
+    middle_cell->run(no_stop);
+    run_queue::leave(segment::of(*middle_cell), 1);
+  }
+
+  void claim_all() {
+    for (cell_range r; !(r = q.claim(4, false)).empty();) run_all(r);
+  }
+
+  void expect_all() {
+    claim_all();
+    check(first.runs() == 1 && middle.runs() == 1 && last.runs() == 1, "all have run");
+    check(!q.has_work(), "nothing is left");
+  }
+
+  segment_store store;
+  run_queue q{store};
+  job first{q};
+  job middle{q};
+  job last{q};
+  cell* middle_cell;
+};
+
+void back_door() {
+  three_segments s;
+  const auto look = [&] { check(s.q.has_work(), "there is the last one"); };
+  together([&] { s.take_middle(); },
+           [&] {
+             run_all(s.q.claim(1, false));
+             look();
+           },
+           look);
+  s.expect_all();
+}
+
+const interleave::model
+    passes_or_leaves("take_out", "a segment leaves its queue once, by either door", &back_door);
+
+/// Meanwhile another queue uses the segment, from its beginning to its end.
+void another_life() {
+  three_segments s;
+  run_queue other(s.store);
+  advance_to(other, segment::size - 1);
+  together([&] { s.take_middle(); }, [&] { s.claim_all(); },
+           [&] {
+             for (unsigned i = 0; i != segment::size + 1; ++i) {
+               cell& c = other.reserve();
+               c.give_up();
+               run_queue::leave(segment::of(c), 1);
+             }
+           });
+  s.expect_all();
+  job x(other);
+  job y(s.q);
+  x.push();
+  y.push();
+  run_all(other.claim(4, false));
+  s.claim_all();
+  check(x.runs() == 1 && y.runs() == 1, "both queues go on");
+  check(s.store.size() <= 7, "no segment is lost");
+}
+
+const interleave::model
+    lives_again("another_life", "a segment that serves another queue is left alone", &another_life);
+
 // --- the queue and the parking: nobody sleeps while there is work ---
 
 /// The part of the scheduler that lets workers sleep, by the parking's rules.
@@ -263,7 +346,10 @@ void sleep_and_call() {
   job a(q);
   job b(q);
   const auto push = [&](job& j) {
-    UnderLock ? j.push_under(w.producers) : j.push();
+    if (UnderLock)
+      j.push_under(w.producers);
+    else
+      j.push();
     w.announce();
   };
   together(

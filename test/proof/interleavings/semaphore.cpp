@@ -259,6 +259,26 @@ void resize_it() {
 
 const interleave::model resizes("semaphore_resize", "who fits now is granted", &resize_it);
 
+/// There is a second unit, and nobody gives the first one back.
+void grow_it() {
+  const auto core = make_semaphore(1);
+  wait_fate holds;
+  wait_fate waits;
+  acquire(core, holds);
+  together([&] { core->resize(2); },
+           [&] {
+             acquire(core, waits);
+             wait_for(waits);
+             check(bool(waits.granted), "granted");
+             waits.granted.release();
+           });
+  holds.granted.release();
+  expect_unused(*core, 2);
+  core->abandon();
+}
+
+const interleave::model grows("semaphore_grow", "a new unit goes to who waits", &grow_it);
+
 /// The last permit, the last waiter and the owner leave at once; then it is gone.
 void leave_it() {
   auto core = make_semaphore(1);
