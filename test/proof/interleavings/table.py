@@ -88,9 +88,9 @@ def main():
     library = Program(here / "proof_interleavings")
     textbook = Program(here / "proof_textbook")
     bugs = [line.split() for line in (here / "bugs.txt").read_text().splitlines()]
-    steps, random = (10_000_000_000, 1_000_000) if options.full else (10_000_000, 3_000)
-    amounts = (steps, random, options.seed)
-    a_few = (10_000_000, 10_000, options.seed)
+    points, random = (10_000_000_000, 1_000_000) if options.full else (20_000_000, 3_000)
+    amounts = (points, random, options.seed)
+    a_few = (20_000_000, 10_000, options.seed)
 
     jobs = [(explore, library, m, amounts, Result("model", m)) for m in library.models()]
     for m in textbook.models():
@@ -113,7 +113,7 @@ def main():
     for fewer in (1, 0, -1):
         cut = [r.name for r in of("model", True) if r.preemptions == fewer]
         if cut:
-            note += f" (but {max(fewer, 0)}, and the first {steps:,} steps with more: {', '.join(cut)})"
+            note += f" (but {max(fewer, 0)}, and the first {points:,} points with more: {', '.join(cut)})"
     note += f", {random:,} random seeds each"
     note += f"; {len(of('bug', True))} of {len(of('bug'))} seeded bugs found and replayed"
     note += f"; {len(of('textbook', True))} of {len(of('textbook'))} textbook cases told apart"

@@ -249,6 +249,7 @@ public:
     statics_.clear();
     plan->begin();
     steps_ = 0;
+    points_ = 0;
     count_ = 0;
     outer_.resize(locals().size);
     std::memcpy(outer_.data(), locals().where, outer_.size());
@@ -278,7 +279,9 @@ public:
     if (blocks_in_use > 0 && number != 1) engine::fail("memory is never freed");
   }
 
-  std::size_t steps() const noexcept { return steps_; }
+  /// Where somebody else might have gone on.
+  std::size_t points() const noexcept { return points_; }
+
   thread_state& here() noexcept { return threads_[current_]; }
   unsigned current() const noexcept { return current_; }
   thread_state& at(unsigned i) noexcept { return threads_[i]; }
@@ -323,6 +326,7 @@ public:
   void step(const char* what, const void* p) {
     here().does = what;
     if (++steps_ > most_steps) engine::fail("livelock: nobody gets on");
+    if (count_ != 1) ++points_;
     if (is_traced) std::fprintf(stderr, "%6zu  thread %u  %s %p\n", steps_, current_, what, p);
   }
 
@@ -505,6 +509,7 @@ private:
   unsigned current_ = 0;
   unsigned next_ = 0;
   std::size_t steps_ = 0;
+  std::size_t points_ = 0;
   boost::context::fiber outer_fiber_;
   std::vector<char> outer_;
   exception_state outer_exceptions_;
@@ -704,21 +709,20 @@ namespace {
 // --- the program ---
 
 struct amounts {
-  std::uint64_t steps = 0; // of the search, in all
+  std::uint64_t points = 0; // of the search, in all
   std::uint64_t random = 0;
   std::uint64_t seed = 1;
 };
 
-/// All schedules within the budget, as long as there are steps left. False if those were not all.
-bool search(unsigned budget, std::uint64_t& steps_left, std::uint64_t& tried) {
+/// All schedules within the budget, as long as there are points left. False if those were not all.
+bool search(unsigned budget, std::uint64_t& points_left, std::uint64_t& tried) {
   schedule s = schedule::search(budget);
   run().plan = &s;
   for (;;) {
     run().run();
     ++tried;
-    const std::uint64_t steps = run().steps();
-    if (steps >= steps_left) return false;
-    steps_left -= steps;
+    if (run().points() >= points_left) return false;
+    points_left -= run().points();
     if (!s.advance()) return true;
   }
 }
@@ -726,12 +730,12 @@ bool search(unsigned budget, std::uint64_t& steps_left, std::uint64_t& tried) {
 int explore(const model& m, const amounts& a) {
   constexpr unsigned most_preemptions = 2;
   run().what = &m;
-  std::uint64_t steps_left = a.steps;
+  std::uint64_t points_left = a.points;
   std::uint64_t tried = 0;
   unsigned whole = 0; // numbers of preemptions with which all was tried
   for (; whole <= most_preemptions; ++whole) {
     std::uint64_t n = 0; // those with fewer are among them
-    const bool ok = search(whole, steps_left, n);
+    const bool ok = search(whole, points_left, n);
     tried = std::max(tried, n);
     if (!ok) break;
   }
@@ -797,7 +801,7 @@ const model& find(const char* name) {
 int usage() {
   std::fprintf(stderr,
                "usage: %s --list\n"
-               "       %s MODEL STEPS RANDOM SEED\n"
+               "       %s MODEL POINTS RANDOM SEED\n"
                "       %s --replay MODEL SCHEDULE    (INTERLEAVE_TRACE=1 shows each step)\n",
                program_name, program_name, program_name);
   return 2;
