@@ -72,11 +72,6 @@ bug(head_not_looked_at_again queues recycle detail/run/run_queue.hpp
   [[ &&
         first == head_.load(std::memory_order_relaxed))]]
   [[)]])
-bug(head_passes_late queues take_out impl/run_queue.ipp
-  [[  move_head(*s.next.load(std::memory_order_acquire));
-  const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);]]
-  [[  const std::uint32_t done = s.done.fetch_add(segment::passed, std::memory_order_acq_rel);
-  move_head(*s.next.load(std::memory_order_acquire));]])
 bug(search_never_ends queues parking detail/run/parking.hpp
   [[state_.fetch_add(searching ? std::uint64_t(1) - one_search : 1);]]
   [[state_.fetch_add(searching ? std::uint64_t(1) : 1);]])
@@ -155,12 +150,11 @@ bug(arrives_before_it_is_posted wait_set wait_set detail/wait/operation.hpp
 
 # --- what is made of all that ---
 
-bug(looks_before_it_stores gate two_stage_cancellation detail/wait/two_stage_cancellation.hpp
-  [[    stage_.store(stage::starts, std::memory_order_seq_cst);
-    return pending_.load(std::memory_order_seq_cst) == none;]]
-  [[    const bool go_on = pending_.load(std::memory_order_seq_cst) == none;
-    stage_.store(stage::starts, std::memory_order_seq_cst);
-    return go_on;]])
+bug(delivers_before_it_stores gate two_stage_cancellation detail/wait/two_stage_cancellation.hpp
+  [[    self->stage_.store(stage::second, std::memory_order_seq_cst);
+    deliver(std::move(self));]]
+  [[    deliver(self);
+    self->stage_.store(stage::second, std::memory_order_seq_cst);]])
 bug(line_not_cut gate deadline detail/wait/deadline.hpp
   [[    if (line_) line_->cut();]]
   [[]])

@@ -754,6 +754,9 @@ int explore(const model& m, const amounts& a) {
 
 int replay(const model& m, const char* text) {
   run().what = &m;
+  schedule usual = schedule::search(0); // what is made once and never freed is made now
+  run().plan = &usual;
+  run().run();
   schedule s = schedule::parse(text);
   run().plan = &s;
   is_traced = std::getenv("INTERLEAVE_TRACE") != nullptr;
