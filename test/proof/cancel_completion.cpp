@@ -311,7 +311,7 @@ std::vector<std::unique_ptr<proof::contest>> contests() {
 }
 
 void run(const proof::load& load, proof::tally& tally) {
-  proof::run_all(&contests, load.either(100'000, 1'000'000), load, tally);
+  proof::run_all(&contests, load.either(20'000, 1'000'000), load, tally);
 }
 
 const proof::area cancel_against_completion("cancel against completion",

@@ -224,10 +224,6 @@ private:
 
   void end_pools() {
     if (!pool_) return;
-    if (below(2)) {
-      pool_->join();
-      with_state_->join();
-    }
     pools_are_there_ = false;
     // Nobody else may use a pool that is being destroyed, and what is left runs on either.
     pool_->stop();

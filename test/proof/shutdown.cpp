@@ -292,9 +292,11 @@ struct kind {
   bool is_context;                     // the object is an execution context itself: it has no other
   std::array<end, 2> when_object_ends; // how a handler completes then; none: it has no such object
   std::size_t most = unbounded;
+  bool runs_children = false; // then no two of what it uses may be destroyed at one time
 };
 
 const std::array<end, 2> aborted{end::aborted, end::aborted};
+const std::array<end, 2> aborted_or_done{end::aborted, end::success};
 const std::array<end, 2> refused{end::aborted, end::closed};
 const std::array<end, 2> done{end::success, end::success};
 const std::array<end, 2> no_object{end::none, end::none};
@@ -310,15 +312,16 @@ const kind kinds[] = {
     {"pool, running", make<submission_to_pool<at::running>>, true, done, 2},
     {"pool, drain", make<submission_to_pool<at::draining>>, true, aborted},
     {"stateful pool, queued", make<submission_with_state<false>>, true, aborted},
-    {"stateful pool, warm-up", make<submission_with_state<true>>, true, aborted},
+    // A worker that was awake when the pool was paused may make its state still.
+    {"stateful pool, warm-up", make<submission_with_state<true>>, true, aborted_or_done},
     {"lane, waiting for room", make<submission_to_lane<at::waiting>>, false, aborted},
     {"lane, queued", make<submission_to_lane<at::queued>>, false, aborted},
     {"lane, drain", make<submission_to_lane<at::draining>>, false, aborted},
     {"tenants, queued", make<submission_to_tenant>, false, aborted},
-    {"group, spawn", make<waiting_for_group<false>>, false, aborted},
-    {"group, join", make<waiting_for_group<true>>, false, aborted},
-    {"scope", make<waiting_for_scope>, false, no_object},
-    {"for_each", make<waiting_for_each>, false, no_object},
+    {"group, spawn", make<waiting_for_group<false>>, false, aborted, unbounded, true},
+    {"group, join", make<waiting_for_group<true>>, false, aborted, unbounded, true},
+    {"scope", make<waiting_for_scope>, false, no_object, unbounded, true},
+    {"for_each", make<waiting_for_each>, false, no_object, unbounded, true},
 };
 
 // --- where handlers run ---------------------------------------------------------------------------
@@ -379,6 +382,7 @@ const char* const first_names[] = {"the object first",
 
 bool is_possible(const kind& k, where w, first f) {
   const bool no_object_ends = k.when_object_ends == no_object;
+  if (k.runs_children && f >= first::object_and_home) return false;
   switch (f) {
   case first::object:
     return !no_object_ends;

@@ -181,7 +181,7 @@ private:
         a_group().async_spawn(
             [w = &w_, g = std::move(f)]() mutable -> asio::awaitable<void> {
               g();
-              co_await w->on_pool->async_acquire(1, asio::use_awaitable);
+              co_await w->limiter.async_acquire(1, asio::use_awaitable); // which nobody destroys
             },
             std::move(token));
       });
