@@ -202,6 +202,7 @@ public:
   /// Cancellation          terminal, partial, total: abandons this wait, not the children
   /// Errors                system_error(operation_aborted)   cancelled, or the group was destroyed
   ///                       system_error(would_deadlock)      a child of this group asks
+  /// Exception safety      strong: if this throws (bad_alloc), nothing waits
   template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
   auto async_join(Token&& token = Token()) {
     return detail::initiate<void(std::exception_ptr), Token>(initiate_join(core()), token);
@@ -312,9 +313,9 @@ private:
                                      detail::to_exception_ptr(errc::would_deadlock));
         return;
       }
+      const auto joins = core->joins(); // which may throw, before there is an operation
       detail::begin_wait(
-          slot, core->joins(),
-          *op::create(handler_type(std::forward<Handler>(handler)), core->executor()));
+          slot, joins, *op::create(handler_type(std::forward<Handler>(handler)), core->executor()));
       core->settle();
     }
 
