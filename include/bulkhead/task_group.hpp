@@ -169,6 +169,7 @@ public:
   ///                       would_deadlock      a child asks, and all children in flight would wait
   ///                                           for a slot of this group then
   ///                       operation_aborted   this wait, or the group, was cancelled
+  /// Exception safety      strong: if this throws (bad_alloc), the child was not accepted
   /// Complexity            O(1)
   template <class Child,
             asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>
@@ -191,6 +192,7 @@ public:
   /// Cancellation          terminal, partial, total: abandons this wait, not the children
   /// Errors                system_error(operation_aborted)   cancelled, or the group was destroyed
   ///                       system_error(would_deadlock)      a child of this group asks
+  /// Exception safety      strong: if this throws (bad_alloc), nothing waits
   template <asio::completion_token_for<void(std::exception_ptr)> Token = asio::use_awaitable_t<>>
   auto async_join(Token&& token = Token()) {
     return detail::initiate<void(std::exception_ptr), Token>(initiate_join(core()), token);
@@ -216,7 +218,8 @@ public:
   /// Complexity: O(1), and the group's lock.
   group_stats stats() const noexcept { return core_->stats(); }
 
-  /// The failures so far, in the order in which they happened: at most one with cancel_siblings.
+  /// The failures so far, in the order in which they happened: at most one with cancel_siblings. Of
+  /// further ones, those are left out for which there was no memory.
   std::vector<std::exception_ptr> errors() const { return core_->errors(); }
 
 private:
@@ -301,9 +304,9 @@ private:
                                      detail::to_exception_ptr(errc::would_deadlock));
         return;
       }
+      const auto joins = core->joins(); // which may throw, before there is an operation
       detail::begin_wait(
-          slot, core->joins(),
-          *op::create(handler_type(std::forward<Handler>(handler)), core->executor()));
+          slot, joins, *op::create(handler_type(std::forward<Handler>(handler)), core->executor()));
       core->settle();
     }
 
@@ -459,6 +462,7 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 ///                       system_error(operation_aborted)   cancelled; or the body has left a result
 ///                                                         out, because the group was
 ///                       std::invalid_argument, thrown by the call itself: options.limit is 0
+/// Exception safety      strong: if this throws (bad_alloc), neither body nor child has begun
 template <class ExecutorOrContext, class Body, class Token>
 auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {
   return detail::start_scope(detail::named_executor{detail::to_executor(ex)}, options,

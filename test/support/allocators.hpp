@@ -65,15 +65,20 @@ struct allocation_fuse {
 
   std::atomic<long> remaining{disarmed};
   std::atomic<long> failures{0};
+  std::atomic<bool> stays_blown{false};
 
-  /// Lets `n` allocations pass; the one after them fails, and those behind it succeed again.
-  void arm(long n) noexcept { remaining = n; }
+  /// Lets `n` allocations pass; the one after them fails. Those behind it succeed again, unless it is
+  /// `for_good`.
+  void arm(long n, bool for_good = false) noexcept {
+    stays_blown = for_good;
+    remaining = n;
+  }
   void disarm() noexcept { remaining = disarmed; }
 
   bool blows() noexcept {
     long n = remaining;
     while (n != disarmed) {
-      if (remaining.compare_exchange_weak(n, n == 0 ? disarmed : n - 1)) {
+      if (remaining.compare_exchange_weak(n, n != 0 ? n - 1 : stays_blown ? 0 : disarmed)) {
         if (n != 0) return false;
         ++failures;
         return true;

@@ -30,11 +30,12 @@ inline std::atomic<bool> global_pages{true};
 
 namespace detail {
 
-/// The fuse blows only for the thread that armed it: the others are not under test.
+/// The fuse blows only for the thread that armed it: the others are not under test, unless it is shared.
 inline thread_local bool fuse_is_mine = false;
+inline std::atomic<bool> fuse_is_shared{false};
 
 inline void* global_allocate(std::size_t n, std::size_t alignment) {
-  if (fuse_is_mine && global_fuse.blows()) throw std::bad_alloc();
+  if ((fuse_is_mine || fuse_is_shared) && global_fuse.blows()) throw std::bad_alloc();
   if (alignment >= 4096 && !global_pages) throw std::bad_alloc();
   if (n == 0) n = 1;
   void* p = alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
@@ -56,15 +57,17 @@ inline void global_deallocate(void* p) noexcept {
 
 } // namespace detail
 
-/// Lets `n` of this thread's allocations pass and the next one fail, for as long as it lives.
+/// Lets `n` allocations pass and the next one fail, for as long as it lives: of this thread, or of all.
 class global_fuse_scope {
 public:
-  explicit global_fuse_scope(long n) noexcept {
+  explicit global_fuse_scope(long n, bool of_all_threads = false) noexcept {
     global_fuse.arm(n);
     detail::fuse_is_mine = true;
+    detail::fuse_is_shared = of_all_threads;
   }
   ~global_fuse_scope() {
     detail::fuse_is_mine = false;
+    detail::fuse_is_shared = false;
     global_fuse.disarm();
   }
   global_fuse_scope(const global_fuse_scope&) = delete;

@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/order/lanes_core.hpp>
 #include <bulkhead/detail/run/uncaught.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/blocking.hpp>
@@ -20,6 +21,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <new>
+#include <thread>
 
 namespace bulkhead::detail {
 
@@ -69,16 +72,26 @@ BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
 }
 
 /// One more, or the one that calls this and `goes_on` once others on the executor have had their turn.
-/// False if the executor refuses, by throwing, or drops it. If no other runner is left then, all that is
+/// Waits for memory, if the executor has none: nobody could be told. False if the executor refuses, by
+/// throwing something else, or drops it. If no other runner is left then, all that is
 /// queued is lost, and what it threw is thrown; otherwise the others do the work.
 BULKHEAD_DECL bool lanes_core::post_runner(bool goes_on) {
   posting here{this, 0, innermost_posting()};
   std::exception_ptr error;
   innermost_posting() = &here;
-  try {
-    (goes_on ? going_on_ : never_blocking_).execute(runner(shared_from_this()));
-  } catch (...) {
-    error = std::current_exception();
+  const auto& ex = goes_on ? going_on_ : never_blocking_;
+  int tries = detail::posting::most_tries;
+  for (bool again = true; std::exchange(again, false);) {
+    try {
+      ex.execute(runner(shared_from_this()));
+    } catch (const std::bad_alloc&) { // what is queued cannot wait for ever
+      again = here.dropped != 0 && --tries != 0;
+      if (!again) error = std::current_exception();
+      if (again) here.dropped = 0;
+      if (again) std::this_thread::yield();
+    } catch (...) {
+      error = std::current_exception();
+    }
   }
   innermost_posting() = here.outer;
   if (here.dropped == 0) return true;

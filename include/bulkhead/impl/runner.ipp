@@ -19,6 +19,8 @@
 
 #include <exception>
 #include <mutex>
+#include <new>
+#include <thread>
 #include <type_traits>
 
 namespace bulkhead::detail {
@@ -116,9 +118,25 @@ BULKHEAD_DECL runner::stint runner::run(void (group_core::*assign)(runner&) noex
 }
 
 BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64_t serial) {
-  push([self = gate_ptr<runner>(this), type, serial] {
-    if (self->serial_ == serial) self->signal_.emit(type);
-  });
+  class delivery {
+  public:
+    delivery(runner& r, boost::asio::cancellation_type t, std::uint64_t s) noexcept
+        : runner_(&r), type_(t), serial_(s) {}
+    delivery(delivery&&) noexcept = default;
+    ~delivery() {
+      if (runner_) posting::takes_back(&runner_->signal_);
+    }
+    void operator()() {
+      if (runner_->serial_ == serial_) runner_->signal_.emit(type_);
+    }
+
+  private:
+    gate_ptr<runner> runner_;
+    boost::asio::cancellation_type type_;
+    std::uint64_t serial_;
+  };
+  posting here(&signal_);
+  here.insist([&] { push(delivery(*this, type, serial)); });
 }
 
 /// Whether somebody has the child's executor, apart from the runner and who has it pass just now.
@@ -145,8 +163,15 @@ BULKHEAD_DECL task_id runner::task() const noexcept {
 BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
   namespace this_coro = boost::asio::this_coro;
   for (;;) {
-    co_await boost::asio::async_initiate<const boost::asio::deferred_t, void()>(
-        parking(*this), boost::asio::deferred);
+    for (bool is_asked = false; !is_asked;) {
+      try { // for Asio allocates to suspend, and who gives up here is never seen again
+        co_await boost::asio::async_initiate<const boost::asio::deferred_t, void()>(
+            parking(*this), boost::asio::deferred);
+        is_asked = true;
+      } catch (const std::bad_alloc&) {
+        std::this_thread::yield();
+      }
+    }
     if (!child_) co_return;
     do {
       std::exception_ptr error;
@@ -171,7 +196,14 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
       ++serial_;
       if (has_awaited) {
         co_await this_coro::throw_if_cancelled(true);
-        co_await this_coro::reset_cancellation_state();
+        for (bool is_new = false; !is_new;) {
+          try {
+            co_await this_coro::reset_cancellation_state();
+            is_new = true;
+          } catch (const std::bad_alloc&) {
+            std::this_thread::yield();
+          }
+        }
       }
       child_->clear(); // while the group still waits for it
       if (is_shared()) turns_ = 0;

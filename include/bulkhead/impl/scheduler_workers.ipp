@@ -16,6 +16,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -29,9 +31,11 @@ BULKHEAD_DECL void scheduler::name_this_thread(std::size_t index) {
   std::string number = "/"; // and no operator+: g++ 12 warns of it at -O3, falsely
   number += std::to_string(index);
   constexpr std::size_t longest_name = 15; // of a thread, in Linux
-  const std::string name = options_.name.empty() ? "pool" : options_.name;
-  ::pthread_setname_np(::pthread_self(),
-                       (name.substr(0, longest_name - number.size()) + number).c_str());
+  std::string_view name = options_.name;
+  if (name.empty()) name = "pool";
+  std::string all(name.substr(0, longest_name - number.size())); // so short that it needs no memory
+  all += number;
+  ::pthread_setname_np(::pthread_self(), all.c_str());
 }
 
 BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {

@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/group/suspended_coroutine.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -67,7 +68,10 @@ private:
     }
     is_starting_ = false;
     if (has_ended_) {
-      boost::asio::post(ex, resumption(*this));
+      const auto there = ex; // for this object may be gone then
+      posting here(this);
+      here.insist([&] { boost::asio::post(there, resumption(*this)); });
+      if (here.is_back()) coroutine_.destroy();
     } else if (is_lost_) {
       coroutine_.destroy();
     }
@@ -127,7 +131,7 @@ private:
     resumption(resumption&& other) noexcept
         : operation_(std::exchange(other.operation_, nullptr)) {}
     ~resumption() {
-      if (operation_) operation_->coroutine_.destroy();
+      if (operation_ && !posting::takes_back(operation_)) operation_->coroutine_.destroy();
     }
 
     void operator()() { std::exchange(operation_, nullptr)->coroutine_.resume(); }

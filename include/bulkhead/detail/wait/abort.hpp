@@ -21,7 +21,7 @@ namespace bulkhead::detail {
 /// operation_aborted, in the form that a completion signature has for errors.
 struct aborted {
   operator error_code() const { return boost::asio::error::operation_aborted; }
-  operator std::exception_ptr() const {
+  operator std::exception_ptr() const noexcept {
     return to_exception_ptr(boost::asio::error::operation_aborted);
   }
 };

@@ -54,7 +54,9 @@ template <>
 struct error_signature<> {};
 
 inline void set_error(error_code& e, error_code code) noexcept { e = code; }
-inline void set_error(std::exception_ptr& e, error_code code) { e = to_exception_ptr(code); }
+inline void set_error(std::exception_ptr& e, error_code code) noexcept {
+  e = to_exception_ptr(code);
+}
 template <class... T>
 void set_error(std::tuple<T...>& t, error_code code) {
   set_error(std::get<0>(t), code);

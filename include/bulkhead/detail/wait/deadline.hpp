@@ -85,7 +85,11 @@ public:
   }
 
   /// From anywhere: the operation was destroyed, not completed.
-  static void drop(gate_ptr<deadline> self) { self->push(dropping(std::move(self))); }
+  static void drop(gate_ptr<deadline> self) noexcept {
+    posting here(&self->finished_);
+    here.insist([&] { self->push(dropping(self)); });
+    if (here.is_back()) self->finish();
+  }
 
 private:
   /// What the user's slot knows.
@@ -114,7 +118,7 @@ private:
     explicit dropping(gate_ptr<deadline> d) noexcept : deadline_(std::move(d)) {}
     dropping(dropping&&) noexcept = default;
     ~dropping() {
-      if (deadline_) deadline_->finish();
+      if (deadline_ && !posting::takes_back(&deadline_->finished_)) deadline_->finish();
     }
     void operator()() {}
 

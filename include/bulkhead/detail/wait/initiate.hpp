@@ -28,8 +28,13 @@ class basic_yield_context; // <boost/asio/spawn.hpp> would pull in Boost.Context
 
 namespace bulkhead::detail {
 
-inline std::exception_ptr to_exception_ptr(error_code ec) {
-  return std::make_exception_ptr(system_error(ec));
+/// A system_error; or bad_alloc, if there is no memory for one.
+inline std::exception_ptr to_exception_ptr(error_code ec) noexcept {
+  try {
+    return std::make_exception_ptr(system_error(ec));
+  } catch (...) {
+    return std::current_exception();
+  }
 }
 
 template <class Token>

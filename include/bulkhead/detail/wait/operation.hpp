@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_OPERATION_HPP
 
 #include <bulkhead/detail/wait/handler_wrapper.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
 
 #include <boost/asio/associated_allocator.hpp>
@@ -67,8 +68,9 @@ class pending_post {
 public:
   explicit pending_post(const Executor& ex) : executor_(prepare(ex)) {}
 
+  /// Strong: if this throws, it may be called again.
   template <class F>
-  void post(F f) && {
+  void post(F f) const {
     if constexpr (can_never) {
       const auto a = boost::asio::get_associated_allocator(f);
       boost::asio::prefer(executor_, boost::asio::execution::allocator(a)).execute(std::move(f));
@@ -225,22 +227,27 @@ class waiting_operation<Waiter, Handler, Executor, void(Args...)> final : public
   // Owns an operation that has been given its results and is on its way to its executor.
   class carrier {
   public:
-    using allocator_type = boost::asio::associated_allocator_t<Handler>;
-
     explicit carrier(waiting_operation* op) noexcept : op_(op) {}
     carrier(carrier&& other) noexcept : op_(std::exchange(other.op_, nullptr)) {}
     ~carrier() {
-      if (op_) op_->free();
-    }
-
-    allocator_type get_allocator() const noexcept {
-      return boost::asio::get_associated_allocator(op_->handler_);
+      if (op_ && !posting::takes_back(op_)) op_->free();
     }
 
     void operator()() { std::exchange(op_, nullptr)->invoke(); }
 
-  private:
+  protected:
     waiting_operation* op_;
+  };
+
+  // With the handler's allocator.
+  class allocating_carrier : public carrier {
+  public:
+    using allocator_type = boost::asio::associated_allocator_t<Handler>;
+    using carrier::carrier;
+
+    allocator_type get_allocator() const noexcept {
+      return boost::asio::get_associated_allocator(this->op_->handler_);
+    }
   };
 
 public:
@@ -304,12 +311,19 @@ private:
     auto* op = static_cast<waiting_operation*>(b);
     op->results_.emplace(std::move(results));
     // The operation may be gone before post() returns. The I/O object's executor has done its part
-    // by then: whoever joins that one must not have to wait until the handler's gets a turn.
+    // by then: whoever joins that one must not have to wait until the handler's gets a turn. If the
+    // handler's allocator has nothing for the way there, the heap has.
     auto handler_work = std::move(op->handler_work_);
     [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work =
         std::move(op->io_work_);
     op->io_work_.reset();
-    std::move(handler_work).post(carrier(op));
+    posting here(op);
+    try {
+      handler_work.post(allocating_carrier(op));
+    } catch (...) {
+      if (here.is_back()) here.insist([&] { handler_work.post(carrier(op)); });
+    }
+    if (here.is_back()) op->free();
   }
 
   static void do_destroy(base* b) noexcept { static_cast<waiting_operation*>(b)->free(); }

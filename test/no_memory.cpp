@@ -1,0 +1,204 @@
+//
+// Copyright (c) 2026 The Bulkhead authors
+//
+// Distributed under the Boost Software License, Version 1.0. (See accompanying
+// file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
+//
+
+// What becomes of operations when there is no memory: test/proof tries every allocation of every
+// operation, this what has gone wrong once.
+
+#include "support/global_new.hpp"
+#include "support/run.hpp"
+
+#include <bulkhead/lanes.hpp>
+#include <bulkhead/map.hpp>
+#include <bulkhead/pool.hpp>
+#include <bulkhead/semaphore.hpp>
+#include <bulkhead/task_group.hpp>
+#include <bulkhead/timeout.hpp>
+
+#include <boost/asio/bind_allocator.hpp>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <chrono>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using bulkhead::error_code;
+using bulkhead::permit;
+
+namespace {
+
+/// Calls `f(arm)` until no allocation fails in it: in the k-th call, the k-th of those that are made as
+/// long as the object lives that `arm(of_all_threads)` returns.
+template <class F>
+void for_each_failure(F f) {
+  for (long k = 0, failures = -1; failures != test::global_fuse.failures; ++k) {
+    failures = test::global_fuse.failures;
+    BOOST_TEST_CONTEXT("allocation " << k)
+    f([k](bool of_all_threads = false) { return test::global_fuse_scope(k, of_all_threads); });
+  }
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(a_grant_does_not_need_the_handlers_allocator) {
+  asio::io_context io;
+  test::allocation_fuse fuse;
+  test::memory_balance memory;
+  bulkhead::semaphore s(io, 1);
+  permit held = s.try_acquire().value();
+  bool granted = false;
+  s.async_acquire(
+      asio::bind_executor(io, asio::bind_allocator(test::throwing_allocator<char>(fuse, memory),
+                                                   [&](error_code ec, permit) { granted = !ec; })));
+  fuse.arm(0, true);
+  held.release();
+  test::run(io);
+  BOOST_TEST(fuse.failures != 0);
+  BOOST_TEST(granted);
+  BOOST_TEST(memory.blocks == 0);
+  BOOST_TEST(s.available() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_grant_is_posted_although_memory_was_short) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    bulkhead::semaphore s(io, 1);
+    permit held = s.try_acquire().value();
+    bool granted = false;
+    s.async_acquire([&](error_code ec, permit) { granted = !ec; });
+    {
+      const auto armed = arm();
+      held.release();
+    }
+    test::run(io);
+    BOOST_TEST(granted);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_pool_stops_without_memory_for_the_error) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    std::optional<bulkhead::pool> p(std::in_place, bulkhead::pool_options{.threads = 1});
+    p->pause();
+    int failed = 0;
+    for (int i = 0; i != 3; ++i)
+      p->async_submit([] {}, asio::bind_executor(io, [&](std::exception_ptr e) { failed += !!e; }));
+    {
+      const auto armed = arm();
+      p->stop();
+    }
+    p.reset();
+    test::run(io);
+    BOOST_TEST(failed == 3);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_worker_with_a_long_name_starts_without_memory) {
+  for_each_failure([](auto arm) {
+    const bulkhead::pool_options options{.threads = 1, .name = std::string(100, 'n')};
+    const auto armed = arm(true);
+    try {
+      bulkhead::pool p(options);
+      p.join();
+    } catch (const std::bad_alloc&) {
+    }
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_join_that_throws_leaves_no_work_behind) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    bulkhead::task_group g(io);
+    int outcomes = 0;
+    {
+      const auto armed = arm();
+      try {
+        g.async_join([&](std::exception_ptr) { ++outcomes; });
+      } catch (const std::bad_alloc&) {
+        ++outcomes;
+      }
+    }
+    test::poll(io);
+    BOOST_TEST(io.stopped());
+    BOOST_TEST(outcomes == 1);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(failures_of_children_are_kept_although_memory_is_short) {
+  for (auto policy : {bulkhead::on_error::cancel_siblings, bulkhead::on_error::collect})
+    for_each_failure([policy](auto arm) {
+      asio::io_context io;
+      bulkhead::task_group g(io, {.error = policy});
+      for (int i = 0; i != 3; ++i) g.spawn([] { throw std::bad_alloc(); });
+      bool has_failed = false;
+      g.async_join([&](std::exception_ptr e) { has_failed = e != nullptr; });
+      {
+        const auto armed = arm();
+        test::run(io);
+      }
+      BOOST_TEST(has_failed);
+      BOOST_TEST(g.size() == 0u);
+    });
+}
+
+BOOST_AUTO_TEST_CASE(a_loop_over_elements_either_throws_or_completes) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    const std::vector<int> elements{1, 2, 3};
+    int outcomes = 0;
+    {
+      const auto armed = arm();
+      try {
+        bulkhead::async_for_each(
+            io, elements, 2, [](int) {}, [&](std::exception_ptr) { ++outcomes; });
+      } catch (const std::bad_alloc&) {
+        ++outcomes;
+      }
+      test::poll(io);
+    }
+    BOOST_TEST(io.stopped());
+    BOOST_TEST(outcomes == 1);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(what_stands_in_a_lane_survives_that_its_runner_cannot_be_posted) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    bulkhead::lanes set(io, {.concurrency = 1, .batch = 1});
+    const bulkhead::lane l = set.open();
+    int ran = 0;
+    for (int i = 0; i != 4; ++i) BOOST_TEST(l.try_submit([&] { ++ran; }));
+    {
+      const auto armed = arm();
+      test::run(io);
+    }
+    BOOST_TEST(ran == 4);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(an_operation_with_a_deadline_can_be_destroyed_without_memory) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    {
+      std::optional<asio::io_context> other(std::in_place);
+      asio::steady_timer timer(*other, 1h);
+      timer.async_wait(bulkhead::timeout(1h, asio::bind_executor(io, [](error_code) {})));
+      const auto armed = arm();
+      other.reset();
+    }
+    test::run(io);
+  });
+}
