@@ -7,7 +7,7 @@
 
 """Runs each row in a process of its own and prints the table.
 
-table.py BUILD [--quick | --full] [--only REGEX] [--seed N]
+table.py BUILD [--quick | --full] [--only REGEX] [--seed N] [--doc]
 
 A row is an area of the program `proof`, or a program beside this file, which is called with --quick
 or --full and --seed N. Each prints as its last line {"tried": N, "lost": N, "note": "..."}, or
@@ -25,11 +25,22 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import legs
 
 HERE = pathlib.Path(__file__).resolve().parent
+DOC = HERE.parents[1] / "doc" / "reliability.adoc"
+DOC_HEAD = """\
+= Reliability
+
+What `test/reliability` printed. A row is what was tried, how often, how much of it was lost, how long
+that took, and when it passes; below it are figures of its own, and what became of others to which the
+same was done, each in a process of its own.
+
+----
+"""
 
 # The rows that are programs of their own: name, when it passes, and the words to start it with, to
 # which the directory of the build is added.
@@ -152,6 +163,7 @@ def main():
     amount.add_argument("--full", action="store_true", help="all of it; takes many hours")
     parser.add_argument("--only", metavar="REGEX", help="the rows whose name matches")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--doc", action="store_true", help=f"writes doc/{DOC.name} as well")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error(f"--seed must be at least 0 (got {options.seed})")
@@ -168,25 +180,34 @@ def main():
     if not rows:
         parser.error(f"--only {options.only}: no row has such a name")
 
+    printed = []
+
+    def say(text):
+        printed.append(text)
+        print(text, flush=True)
+
     start = time.monotonic()
-    print(f"test/reliability {'--full' if options.full else '--quick'} --seed {options.seed}, "
-          f"{datetime.date.today()}, commit {commit()}")
-    print(f"{listed['built_with']}; {machine()}\n")
-    line = "{:<26} {:>14} {:>6} {:>7}  {}"
-    print(line.format("area", "tried", "lost", "s", "result: passes when"))
+    say(f"test/reliability {'--full' if options.full else '--quick'} --seed {options.seed}, "
+        f"{datetime.date.today()}, commit {commit()}")
+    say(f"{listed['built_with']}; {machine()}\n")
+    line = "{:<26} {:>14} {:>6} {:>7}  {:<7}  {}"
+    say(line.format("area", "tried", "lost", "s", "result", "passes when"))
     for row in rows:
         attempt(row, limit)
-        print(line.format(row.name, row.tried or "-", row.lost or "-", f"{row.seconds:.1f}",
-                          f"{row.result}: {row.passes_when}"))
+        say(line.format(row.name, row.tried or "-", row.lost or "-", f"{row.seconds:.1f}",
+                        row.result, row.passes_when))
         remarks = [row.note] if row.note else []
         remarks += [see(proof, p) for p in listed["peers"] if p["area"] == row.name]
         for remark in remarks:
-            print(f"{'':<28}{remark}", flush=True)
+            for part in textwrap.wrap(remark, 90):
+                say(f"{'':<28}{part}")
     results = [row.result for row in rows]
     skipped = results.count("skipped")
-    print(f"\n{(time.monotonic() - start) / 60:.1f} minutes" +
-          (f", {skipped} skipped" if skipped else ""))
-    print(f"{results.count('passed')} passed, {results.count('FAILED')} failed")
+    say(f"\n{(time.monotonic() - start) / 60:.1f} minutes" +
+        (f", {skipped} skipped" if skipped else ""))
+    say(f"{results.count('passed')} passed, {results.count('FAILED')} failed")
+    if options.doc:
+        DOC.write_text(DOC_HEAD + "\n".join(printed) + "\n----\n")
     return 1 if "FAILED" in results or "passed" not in results else 0
 
 
