@@ -64,8 +64,9 @@ private:
     void complete(bulkhead::error_code ec) override {
       auto slot = boost::asio::get_associated_cancellation_slot(handler);
       if (slot.is_connected()) slot.clear();
-      boost::asio::post(boost::asio::get_associated_executor(handler, board.io_.get_executor()),
-                        [h = std::move(handler), ec]() mutable { std::move(h)(ec); });
+      // Before the handler moves.
+      const auto ex = boost::asio::get_associated_executor(handler, board.io_.get_executor());
+      boost::asio::post(ex, [h = std::move(handler), ec]() mutable { std::move(h)(ec); });
     }
   };
 
