@@ -145,9 +145,7 @@ def machine():
 
 
 def commit():
-    done = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"],
-                          capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return legs.output_of("git", "describe", "--always", "--dirty") or "unknown"
 
 
 def rank(row):
