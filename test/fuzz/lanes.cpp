@@ -272,9 +272,9 @@ private:
       m.handle->set_concurrency(m.concurrency);
       break;
     case 11:
+      if (!lanes_) break;
       concurrency_ = 1 + any_(4);
       did("set_concurrency", concurrency_);
-      if (!lanes_) break;
       most_in_flight_ = std::max(in_flight_, concurrency_);
       most_runners_ = std::max(runners(), concurrency_);
       lanes_->set_concurrency(concurrency_);

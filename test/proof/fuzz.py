@@ -36,6 +36,7 @@ QUICK = {
     "adaptors": 4_000,
     "fair_queue": 10_000,
     "keyed": 6_000,
+    "lanes": 6_000,
     "recycling_stack": 6_000,
     "run_queue": 1_500,
     "semaphore": 8_000,
