@@ -100,7 +100,8 @@ inline group_core::policy policy_of(const group_options& o) noexcept {
 ///
 /// Object lifetimes: a group that is destroyed before it was joined cancels its children and leaves
 /// them alone; pending joins complete with `operation_aborted`. Only async_scope() guarantees that
-/// no child outlives it.
+/// no child outlives it. Contexts that a group, its children or its waiters use may be destroyed in any
+/// order, but not by two threads at one time.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for moving and destroying).
 class task_group {

@@ -21,8 +21,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <iterator>
@@ -163,53 +161,8 @@ private:
   std::atomic<std::size_t> taken_{0};
 };
 
-/// Ends the process when something takes too long, and says what. Far beyond what the slowest machine
-/// needs.
-class watchdog {
-public:
-  explicit watchdog(const proof::tally& tally)
-      : tally_(tally), thread_([this](std::stop_token stop) { run(stop); }) {}
-
-  ~watchdog() {
-    thread_.request_stop();
-    thread_.join();
-  }
-
-  /// What is tried now.
-  void begin(std::string what) {
-    std::lock_guard lock(mutex_);
-    what_ = std::move(what);
-    deadline_ = clock::now() + limit;
-  }
-
-private:
-  using clock = std::chrono::steady_clock;
-  static constexpr std::chrono::seconds limit{60};
-
-  void run(const std::stop_token& stop) {
-    std::unique_lock lock(mutex_);
-    while (!stop.stop_requested()) {
-      changed_.wait_until(lock, stop, deadline_, [] { return false; });
-      if (stop.stop_requested() || clock::now() < deadline_) continue;
-      std::fprintf(stderr, "lost: hangs: %s\n", what_.c_str());
-      std::printf("{\"tried\": %llu, \"lost\": %llu, \"note\": \"hangs: %s\"}\n",
-                  static_cast<unsigned long long>(tally_.tried()),
-                  static_cast<unsigned long long>(tally_.lost() + 1), what_.c_str());
-      std::fflush(nullptr);
-      std::_Exit(1);
-    }
-  }
-
-  const proof::tally& tally_;
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::string what_ = "nothing yet";
-  clock::time_point deadline_ = clock::now() + limit;
-  std::jthread thread_;
-};
-
 /// The half of the area "shutdown" that is under load.
-void shut_down_in_the_middle(const proof::load& load, proof::tally& tally, watchdog& dog);
+void shut_down_in_the_middle(const proof::load& load, proof::tally& tally, proof::watchdog& dog);
 
 inline long thread_count() {
   namespace fs = std::filesystem;

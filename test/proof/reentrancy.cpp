@@ -510,10 +510,10 @@ state::~state() { w.act(true); }
 
 void run(const proof::load& load, proof::tally& tally) {
   const long threads = ends::thread_count();
-  ends::watchdog dog(tally);
+  proof::watchdog dog(tally);
   const auto attempt = [&](const char* what, std::uint64_t i, bool several, long budget) {
     const std::string name = what + std::to_string(i);
-    dog.begin(name);
+    dog.at(name);
     world w(load.generator(i * 2 + several), several, budget);
     w.run();
     const long left = w.end();

@@ -540,12 +540,12 @@ std::vector<combination> combinations() {
 
 void run(const proof::load& load, proof::tally& tally) {
   const long threads = ends::thread_count();
-  ends::watchdog dog(tally);
+  proof::watchdog dog(tally);
   const auto all = combinations();
   auto random = load.generator();
   const auto attempt = [&](const combination& c, std::size_t n) {
     trial t(c.k, c.w, c.f, n, tally);
-    dog.begin(t.what());
+    dog.at(t.what());
     t.run();
   };
   const std::uint64_t rounds = load.either(3'000, 100'000);

@@ -339,11 +339,12 @@ void round(std::size_t number, const std::string& what, const proof::load& load,
 
 } // namespace
 
-void ends::shut_down_in_the_middle(const proof::load& load, proof::tally& tally, watchdog& dog) {
+void ends::shut_down_in_the_middle(const proof::load& load, proof::tally& tally,
+                                   proof::watchdog& dog) {
   const std::size_t rounds = load.either(200, 10'000);
   for (std::size_t i = 0; i != rounds; ++i) {
     const std::string what = std::to_string(i).insert(0, "under load, round ");
-    dog.begin(what);
+    dog.at(what);
     round(i, what, load, tally);
   }
 }

@@ -185,7 +185,8 @@ def main():
         print(text, flush=True)
 
     start = time.monotonic()
-    say(f"test/reliability {'--full' if options.full else '--quick'} --seed {options.seed}, "
+    only = f" --only '{options.only}'" if options.only else ""
+    say(f"test/reliability {'--full' if options.full else '--quick'} --seed {options.seed}{only}, "
         f"{datetime.date.today()}, commit {commit()}")
     say(f"{listed['built_with']}; {machine()}\n")
     line = "{:<26} {:>14} {:>6} {:>7}  {:<7}  {}"

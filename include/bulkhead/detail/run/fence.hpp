@@ -8,13 +8,9 @@
 #ifndef BULKHEAD_DETAIL_RUN_FENCE_HPP
 #define BULKHEAD_DETAIL_RUN_FENCE_HPP
 
-#ifdef __linux__
 #include <bulkhead/detail/sync.hpp>
 
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+#include <atomic>
 
 namespace bulkhead::detail {
 
