@@ -5,27 +5,47 @@
 // file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 //
 
-// What becomes of operations when there is no memory.
+// What becomes of operations when there is no memory: test/proof tries every allocation of every
+// operation, this what has gone wrong once.
+
+// Asio is to allocate with operator new, not with aligned_alloc().
+#define BOOST_ASIO_DISABLE_STD_ALIGNED_ALLOC
+#define BOOST_ASIO_DISABLE_BOOST_ALIGN
 
 #include "support/global_new.hpp"
 #include "support/run.hpp"
 
+#include <bulkhead/lanes.hpp>
+#include <bulkhead/map.hpp>
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
 #include <bulkhead/task_group.hpp>
+#include <bulkhead/timeout.hpp>
 
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <chrono>
 #include <exception>
+#include <memory>
 #include <new>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace asio = boost::asio;
+using namespace std::chrono_literals;
 using bulkhead::error_code;
 using bulkhead::permit;
 
@@ -126,4 +146,144 @@ BOOST_AUTO_TEST_CASE(a_join_that_throws_leaves_no_work_behind) {
     BOOST_TEST(io.stopped());
     BOOST_TEST(outcomes == 1);
   });
+}
+
+BOOST_AUTO_TEST_CASE(failures_of_children_are_kept_although_memory_is_short) {
+  for (auto policy : {bulkhead::on_error::cancel_siblings, bulkhead::on_error::collect})
+    for_each_failure([policy](auto arm) {
+      asio::io_context io;
+      bulkhead::task_group g(io, {.error = policy});
+      for (int i = 0; i != 3; ++i) g.spawn([] { throw std::bad_alloc(); });
+      bool has_failed = false;
+      g.async_join([&](std::exception_ptr e) { has_failed = e != nullptr; });
+      {
+        const auto armed = arm();
+        test::run(io);
+      }
+      BOOST_TEST(has_failed);
+      BOOST_TEST(g.size() == 0u);
+    });
+}
+
+BOOST_AUTO_TEST_CASE(a_loop_over_elements_either_throws_or_completes) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    const std::vector<int> elements{1, 2, 3};
+    int outcomes = 0;
+    {
+      const auto armed = arm();
+      try {
+        bulkhead::async_for_each(
+            io, elements, 2, [](int) {}, [&](std::exception_ptr) { ++outcomes; });
+      } catch (const std::bad_alloc&) {
+        ++outcomes;
+      }
+      test::poll(io);
+    }
+    BOOST_TEST(io.stopped());
+    BOOST_TEST(outcomes == 1);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(what_stands_in_a_lane_survives_that_its_runner_cannot_be_posted) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    bulkhead::lanes set(io, {.concurrency = 1, .batch = 1});
+    const bulkhead::lane l = set.open();
+    int ran = 0;
+    for (int i = 0; i != 4; ++i) BOOST_TEST(l.try_submit([&] { ++ran; }));
+    {
+      const auto armed = arm();
+      test::run(io);
+    }
+    BOOST_TEST(ran == 4);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(an_operation_with_a_deadline_can_be_destroyed_without_memory) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    {
+      std::optional<asio::io_context> other(std::in_place);
+      std::optional<asio::steady_timer> timer(std::in_place, *other, 1h);
+      timer->async_wait(bulkhead::timeout(1h, asio::bind_executor(io, [](error_code) {})));
+      timer.reset(); // its completion is on the way in `other`
+      const auto armed = arm();
+      other.reset();
+    }
+    test::run(io);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_child_comes_back_from_another_executor_without_memory) {
+  for_each_failure([](auto arm) {
+    asio::io_context io, other;
+    bulkhead::task_group g(io);
+    g.spawn([&]() -> asio::awaitable<void> {
+      co_await asio::post(asio::bind_executor(other, asio::use_awaitable_t<>()));
+    });
+    std::optional<std::exception_ptr> outcome;
+    g.async_join([&](std::exception_ptr e) { outcome = e; });
+    test::poll(io);
+    {
+      const auto armed = arm();
+      test::poll(other);
+    }
+    test::run(io);
+    BOOST_TEST((outcome && !*outcome));
+  });
+}
+
+// As Asio's spawn does it where memory fails.
+BOOST_AUTO_TEST_CASE(an_initiation_may_throw_and_destroy_its_handler_later) {
+  asio::io_context io;
+  bulkhead::task_group g(io);
+  std::shared_ptr<void> kept;
+  g.spawn(asio::async_initiate<const asio::deferred_t, void(error_code)>(
+      [&](auto handler) {
+        kept = std::make_shared<decltype(handler)>(std::move(handler));
+        throw std::bad_alloc();
+      },
+      asio::deferred));
+  std::exception_ptr outcome;
+  g.async_join([&](std::exception_ptr e) { outcome = e; });
+  test::poll(io);
+  BOOST_TEST(g.size() == 1u);
+  kept.reset();
+  test::run(io);
+  BOOST_TEST(g.size() == 0u);
+  BOOST_REQUIRE(outcome);
+  BOOST_CHECK_THROW(std::rethrow_exception(outcome), std::bad_alloc);
+}
+
+BOOST_AUTO_TEST_CASE(a_group_goes_on_after_a_child_without_memory_for_its_cancellation_state) {
+  struct wide_filter {
+    char words[2000] = {}; // more than Asio keeps for the next one
+    asio::cancellation_type operator()(asio::cancellation_type type) const { return type; }
+  };
+  asio::io_context io;
+  bulkhead::task_group g(io);
+  std::optional<test::global_fuse_scope> armed;
+  bool has_failed = false;
+  g.spawn([&]() -> asio::awaitable<void> {
+    armed.emplace(0);
+    test::global_fuse.arm(0, true);
+    try {
+      co_await asio::this_coro::reset_cancellation_state(wide_filter());
+    } catch (const std::bad_alloc&) {
+      has_failed = true;
+    }
+  });
+  test::poll(io);
+  armed.reset();
+  BOOST_TEST(has_failed);
+  BOOST_TEST(io.stopped());
+  BOOST_TEST(g.size() == 0u);
+  bool ran = false;
+  g.spawn([&]() -> asio::awaitable<void> {
+    co_await asio::post(asio::deferred);
+    ran = true;
+  });
+  test::run(io);
+  BOOST_TEST(ran);
 }

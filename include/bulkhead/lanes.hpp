@@ -127,6 +127,7 @@ public:
   ///                       closed              close() was called before f was queued
   ///                       operation_aborted   cancelled, or the set was destroyed, before f started
   ///                       and what f throws
+  /// Exception safety      strong: if this throws (bad_alloc), nothing was submitted
   /// Complexity            O(log n) in the lanes of its priority
   template <class F, asio::completion_token_for<detail::submit_signature<F>> Token>
   auto async_submit(F&& f, Token&& token) const {
@@ -145,6 +146,7 @@ public:
   /// Executor              the handler's, else the lane's; never from within this call
   /// Cancellation          terminal, partial, total: abandons the wait; the lane remains closed
   /// Errors                operation_aborted   cancelled, or the set was destroyed
+  /// Exception safety      strong: if this throws (bad_alloc), the lane is not closed
   template <asio::completion_token_for<void(error_code)> Token>
   auto async_drain(Token&& token) const {
     return asio::async_initiate<Token, void(error_code)>(

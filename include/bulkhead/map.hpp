@@ -42,6 +42,7 @@ namespace bulkhead {
 /// Errors                the first failure in time, of f or of the range;
 ///                       system_error(operation_aborted)
 ///                       std::invalid_argument, thrown by the call itself: limit is 0
+/// Exception safety      strong: if this throws (bad_alloc), no call has begun
 template <class ExecutorOrContext, std::ranges::input_range Range, class F, class Token>
 requires std::ranges::viewable_range<Range>
 auto async_map(ExecutorOrContext&& ex, Range&& range, std::size_t limit, F&& f, Token&& token) {
@@ -104,6 +105,7 @@ auto async_for_each(Range&& range, std::size_t limit, F&& f, Token&& token) {
 ///                       system_error(operation_aborted)   cancelled, or a call was destroyed with
 ///                                                         the context that it waited on
 ///                       std::invalid_argument, thrown by the call itself: limit is 0
+/// Exception safety      strong: if this throws (bad_alloc), no call has begun
 /// Memory                O(limit), and the failures
 template <class ExecutorOrContext, std::ranges::input_range Range, class F, class Token>
 requires std::ranges::viewable_range<Range>

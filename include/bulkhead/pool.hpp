@@ -245,6 +245,7 @@ public:
   /// Executor              the handler's, else the pool's; never from within this call
   /// Cancellation          terminal, partial, total: abandons the wait; the pool remains closed
   /// Errors                operation_aborted   cancelled, or overtaken by stop()
+  /// Exception safety      strong: if this throws (bad_alloc), the pool is not closed
   template <asio::completion_token_for<void(error_code)> Token>
   auto async_drain(Token&& token) {
     return asio::async_initiate<Token, void(error_code)>(

@@ -181,6 +181,7 @@ public:
   ///                       would_deadlock      a child asks, and all children in flight would wait
   ///                                           for a slot of this group then
   ///                       operation_aborted   this wait, or the group, was cancelled
+  /// Exception safety      strong: if this throws (bad_alloc), the child was not accepted
   /// Complexity            O(1)
   template <class Child,
             asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>
@@ -229,7 +230,8 @@ public:
   /// Complexity: O(1), and the group's lock.
   group_stats stats() const noexcept { return core_->stats(); }
 
-  /// The failures so far, in the order in which they happened: at most one with cancel_siblings.
+  /// The failures so far, in the order in which they happened: at most one with cancel_siblings. Of
+  /// further ones, those are left out for which there was no memory.
   std::vector<std::exception_ptr> errors() const { return core_->errors(); }
 
 private:
@@ -477,6 +479,7 @@ auto start_scope(Where where, const group_options& options, Body&& body, Token& 
 ///                                                         out, because the group was
 ///                       std::invalid_argument, thrown by the call itself, naming the option and its
 ///                                              value
+/// Exception safety      strong: if this throws (bad_alloc), neither body nor child has begun
 template <class ExecutorOrContext, class Body, class Token>
 auto async_scope(ExecutorOrContext&& ex, group_options options, Body&& body, Token&& token) {
   return detail::start_scope(detail::named_executor{detail::to_executor(ex)}, options,

@@ -17,7 +17,7 @@ public:
   explicit drain_op(gate& g) noexcept : gate_(&g) {}
   drain_op(drain_op&&) noexcept = default;
   ~drain_op() {
-    if (gate_) gate_->discard();
+    if (gate_ && !posting::takes_back(gate_.get())) gate_->discard();
   }
 
   void operator()() {
@@ -49,16 +49,46 @@ BULKHEAD_DECL void gate::enter(node& n, bool may_block) {
     queue_.push_back(n);
     if (std::exchange(busy_, true)) return;
   }
-  schedule(may_block);
+  posting here(this);
+  try {
+    post_drain(may_block);
+  } catch (const std::bad_alloc&) {
+    if (!here.is_back()) throw; // one of those that have passed
+    bool others;
+    {
+      std::lock_guard lock(mutex_);
+      queue_.erase(n);
+      others = busy_ = !queue_.empty();
+    }
+    n.destroy();
+    if (others) reschedule();
+    throw;
+  } catch (...) {
+    if (here.is_back()) discard();
+    throw;
+  }
+  if (here.is_back()) discard();
 }
 
-/// When the inner executor refuses, by throwing, the drain's destructor discards the queue.
-BULKHEAD_DECL void gate::schedule(bool may_block) {
+BULKHEAD_DECL void gate::post_drain(bool may_block) {
   namespace execution = boost::asio::execution;
+  drain_op drain(*this);
   if (may_block)
-    inner_.execute(drain_op(*this));
+    inner_.execute(std::move(drain));
   else
-    boost::asio::require(inner_, execution::blocking.never).execute(drain_op(*this));
+    boost::asio::require(inner_, execution::blocking.never).execute(std::move(drain));
+}
+
+/// For what is queued already. When the inner executor refuses, by throwing, that is discarded.
+BULKHEAD_DECL void gate::reschedule() {
+  posting here(this);
+  try {
+    here.insist([this] { post_drain(false); });
+  } catch (...) {
+    if (here.is_back()) discard();
+    throw;
+  }
+  if (here.is_back()) discard();
 }
 
 BULKHEAD_DECL void gate::drain() {
@@ -86,7 +116,7 @@ BULKHEAD_DECL void gate::leave_or_reschedule() {
       return;
     }
   }
-  schedule(false);
+  reschedule();
 }
 
 BULKHEAD_DECL void gate::discard() noexcept {
@@ -106,8 +136,10 @@ BULKHEAD_DECL void gate::discard() noexcept {
 
 BULKHEAD_DECL void gate::disregard(own_part own) noexcept {
   refs_.fetch_sub(own.refs, std::memory_order_relaxed);
+  std::optional<boost::asio::any_io_executor> last; // ends after the lock
   std::lock_guard lock(mutex_);
   work_ -= own.work;
+  if (work_ == 0) last.swap(tracked_);
 }
 
 BULKHEAD_DECL void gate::regard(own_part own) noexcept {
@@ -124,8 +156,10 @@ BULKHEAD_DECL void gate::work_started() {
       return;
     }
   }
-  std::optional<boost::asio::any_io_executor> tracked(
-      boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
+  std::optional<boost::asio::any_io_executor> tracked;
+  retry([&] { // where Asio asks for this, nothing may be thrown
+    tracked.emplace(boost::asio::prefer(inner_, boost::asio::execution::outstanding_work.tracked));
+  });
   std::lock_guard lock(mutex_); // `tracked` ends after it, if it is too late
   if (work_++ == 0) tracked_.swap(tracked);
 }

@@ -18,13 +18,13 @@ namespace bulkhead::detail {
 
 // --- starters ---
 
-/// Destroyed uninvoked, it loses what it was to start; unless the executor has refused it.
+/// Destroyed uninvoked, it loses what it was to start; unless it has come back.
 class group_core::starter {
 public:
   explicit starter(std::shared_ptr<group_core> group) noexcept : group_(std::move(group)) {}
   starter(starter&&) noexcept = default;
   ~starter() {
-    if (group_ && group_->posting_.load(std::memory_order_relaxed) == 0) group_->lose(nullptr);
+    if (group_ && !posting::takes_back(group_.get())) group_->lose(nullptr);
   }
 
   void operator()() { start_ready(std::move(group_)); }
@@ -38,9 +38,7 @@ public:
   explicit body_starter(std::shared_ptr<group_core> group) noexcept : group_(std::move(group)) {}
   body_starter(body_starter&&) noexcept = default;
   ~body_starter() {
-    if (!group_) return;
-    group_->body_->clear();
-    group_->lose(group_->body_);
+    if (group_ && !posting::takes_back(&group_->body_)) group_->lose_body();
   }
 
   void operator()() { start_body_now(std::move(group_)); }
@@ -54,41 +52,46 @@ BULKHEAD_DECL bool group_core::needs_starter() noexcept {
   return !ready_.empty() && !std::exchange(starter_is_posted_, true);
 }
 
-/// If the executor refuses, by throwing, what is ready is lost; but not `accepted`, which is taken
-/// back, and the exception passed on.
+/// If the executor refuses, by throwing, `accepted` is taken back, and the exception passed on. For
+/// others that are ready it is asked again; if it refuses then, they are lost.
 BULKHEAD_DECL void group_core::post_starter(child* accepted) {
-  struct guard {
-    group_core& core;
-    explicit guard(group_core& c) noexcept : core(c) {
-      core.posting_.fetch_add(1, std::memory_order_relaxed);
-    }
-    ~guard() { core.posting_.fetch_sub(1, std::memory_order_relaxed); }
-  };
+  posting here(this);
+  const auto post = [this] { never_blocking_.execute(starter(shared_from_this())); };
   try {
-    const guard posting(*this);
-    never_blocking_.execute(starter(shared_from_this()));
+    post();
   } catch (...) {
-    bool is_taken_back = false;
-    bool others;
-    {
-      std::lock_guard lock(mutex_);
-      starter_is_posted_ = false;
-      for (child* c = ready_.empty() ? nullptr : &ready_.front(); c; c = ready_.next(*c))
-        is_taken_back = is_taken_back || c == accepted;
-      if (is_taken_back) {
-        ready_.erase(*accepted);
-        --spawned_;
-        ++dropping_;
+    if (!here.is_back()) return;
+    const auto [is_taken_back, others] = take_back(accepted);
+    if (others) {
+      try {
+        here.insist(post);
+      } catch (...) {
       }
-      others = !ready_.empty();
+      if (here.is_back()) lose(nullptr);
     }
-    if (others) lose(nullptr);
     if (!is_taken_back) return;
     accepted->destroy();
     end_dropping();
     settle();
     throw;
   }
+  if (here.is_back()) lose(nullptr);
+}
+
+/// Whether `accepted` was still ready, and whether anything else is. If not, there is no starter any more;
+/// else there has to be one, even if all has been given away meanwhile.
+BULKHEAD_DECL std::pair<bool, bool> group_core::take_back(child* accepted) noexcept {
+  std::lock_guard lock(mutex_);
+  bool is_ready = false;
+  for (child* c = ready_.empty() ? nullptr : &ready_.front(); c; c = ready_.next(*c))
+    is_ready = is_ready || c == accepted;
+  if (is_ready) {
+    ready_.erase(*accepted);
+    --spawned_;
+    ++dropping_;
+  }
+  if (ready_.empty()) starter_is_posted_ = false;
+  return {is_ready, starter_is_posted_};
 }
 
 BULKHEAD_DECL void group_core::start_ready(std::shared_ptr<group_core> group) {
@@ -142,17 +145,24 @@ BULKHEAD_DECL void group_core::assign_ready(runner& r) noexcept {
   if (post) post_starter();
 }
 
-/// If the executor refuses, the body is lost, and the scope completes.
+/// If the executor refuses, and not for want of memory, the body is lost, and the scope completes.
 BULKHEAD_DECL void group_core::start_body(child_ptr body) noexcept {
   {
     std::lock_guard lock(mutex_);
     body_ = body.release();
     body_->is_body_ = true;
   }
+  posting here(&body_);
   try {
-    never_blocking_.execute(body_starter(shared_from_this()));
+    here.insist([this] { never_blocking_.execute(body_starter(shared_from_this())); });
   } catch (...) {
   }
+  if (here.is_back()) lose_body();
+}
+
+BULKHEAD_DECL void group_core::lose_body() noexcept {
+  body_->clear();
+  lose(body_);
 }
 
 BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) {
@@ -417,7 +427,7 @@ BULKHEAD_DECL void group_core::slot::fill(child_ptr c) {
 /// Under the mutex: keeps a failure. Says whether the others are to be cancelled for it; from this
 /// moment on nothing more starts then.
 BULKHEAD_DECL bool group_core::record(const std::exception_ptr& error, bool from_body) {
-  if (errors_.empty() || policy_ == policy::collect) errors_.push_back(error);
+  if (errors_.empty() || policy_ == policy::collect) errors_.add(error);
   if (!from_body && policy_ == policy::collect) return false;
   closed_ = cancelled_ = aborted_ = true;
   return true;
@@ -506,8 +516,7 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
     dead_ = closed_ = cancelled_ = true;
     starter_is_posted_ = false;
     drop_unstarted(dropped);
-    if (errors_.empty() || (policy_ == policy::collect && !was_cancelled))
-      errors_.push_back(failure);
+    if (errors_.empty() || (policy_ == policy::collect && !was_cancelled)) errors_.add(failure);
     cancels = policy_ == policy::cancel_siblings && !was_cancelled && !context_ends_;
     if (c) {
       c->has_failed_ = true;
@@ -669,10 +678,33 @@ BULKHEAD_DECL std::size_t group_core::abandon() noexcept {
   return left;
 }
 
-/// What the failures of a group amount to.
-inline std::exception_ptr outcome_of(std::vector<std::exception_ptr> errors) {
-  if (errors.size() > 1) return std::make_exception_ptr(multiple_errors(std::move(errors)));
-  return errors.empty() ? nullptr : std::move(errors.front());
+BULKHEAD_DECL void failures::add(const std::exception_ptr& error) noexcept {
+  if (!first_) {
+    first_ = error;
+  } else {
+    try {
+      others_.push_back(error);
+    } catch (...) {
+    }
+  }
+}
+
+BULKHEAD_DECL std::vector<std::exception_ptr> failures::all() const {
+  std::vector<std::exception_ptr> all;
+  if (!first_) return all;
+  all.reserve(1 + others_.size());
+  all.push_back(first_);
+  all.insert(all.end(), others_.begin(), others_.end());
+  return all;
+}
+
+BULKHEAD_DECL std::exception_ptr failures::outcome() const noexcept {
+  if (others_.empty()) return first_;
+  try {
+    return std::make_exception_ptr(multiple_errors(all()));
+  } catch (...) {
+    return std::current_exception();
+  }
 }
 
 BULKHEAD_DECL void group_core::settle() noexcept { settle(nullptr, nullptr); }
@@ -681,7 +713,7 @@ BULKHEAD_DECL void group_core::settle() noexcept { settle(nullptr, nullptr); }
 BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
   spawns started;
   bool post;
-  std::vector<std::exception_ptr> errors;
+  std::exception_ptr outcome;
   std::shared_ptr<wait_set<std::exception_ptr>> joins;
   wait_set<std::exception_ptr>::list joined;
   std::shared_ptr<group_driver> finished;
@@ -715,7 +747,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
         finished = std::move(driver_);
         departing_.begin();
       }
-      if (!joined.empty() || finished) errors = errors_;
+      if (!joined.empty() || finished) outcome = errors_.outcome();
     }
   }
   if (ended) ended->destroy();
@@ -724,7 +756,6 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     started.pop_front().complete(error_code());
     end_departure();
   }
-  const std::exception_ptr outcome = outcome_of(std::move(errors));
   if (joins) joins->complete(std::move(joined), outcome);
   if (finished) {
     finished->on_finished(outcome, is_dead);
@@ -760,7 +791,7 @@ BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
       std::lock_guard lock(mutex_);
       context_ends_ = dead_ = closed_ = cancelled_ = true;
       drop_unstarted(dropped);
-      if (!dropped.empty() && errors_.empty()) errors_.push_back(failure);
+      if (!dropped.empty() && errors_.empty()) errors_.add(failure);
     }
     destroy_dropped(std::move(dropped));
   }
@@ -794,7 +825,7 @@ BULKHEAD_DECL group_stats group_core::stats() const noexcept {
 
 BULKHEAD_DECL std::vector<std::exception_ptr> group_core::errors() const {
   std::lock_guard lock(mutex_);
-  return errors_;
+  return errors_.all();
 }
 
 BULKHEAD_DECL bool group_core::ended() const noexcept {

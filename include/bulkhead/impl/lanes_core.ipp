@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/order/lanes_core.hpp>
 #include <bulkhead/detail/run/uncaught.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/blocking.hpp>
@@ -32,12 +33,7 @@ public:
   explicit runner(std::shared_ptr<lanes_core> set) noexcept : set_(std::move(set)) {}
   runner(runner&&) noexcept = default;
   ~runner() {
-    if (!set_) return;
-    for (posting* p = innermost_posting(); p; p = p->outer)
-      if (p->set == set_.get()) {
-        ++p->dropped;
-        return;
-      }
+    if (!set_ || posting::takes_back(set_.get())) return;
     if (set_->runners_lost(1)) set_->discard_all();
   }
 
@@ -55,11 +51,6 @@ BULKHEAD_DECL lanes_core::frame*& lanes_core::innermost() noexcept {
   return instance;
 }
 
-BULKHEAD_DECL lanes_core::posting*& lanes_core::innermost_posting() noexcept {
-  static thread_local constinit posting* instance = nullptr;
-  return instance;
-}
-
 /// Under the mutex: whether there is a task that no runner is on its way to. If this says so,
 /// post_runner() has to follow.
 BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
@@ -69,20 +60,19 @@ BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
 }
 
 /// One more, or the one that calls this and `goes_on` once others on the executor have had their turn.
-/// False if the executor refuses, by throwing, or drops it. If no other runner is left then, all that is
+/// False if the executor refuses, by throwing, or drops it; without memory it is asked again. If no other runner is left then, all that is
 /// queued is lost, and what it threw is thrown; otherwise the others do the work.
 BULKHEAD_DECL bool lanes_core::post_runner(bool goes_on) {
-  posting here{this, 0, innermost_posting()};
+  posting here(this);
   std::exception_ptr error;
-  innermost_posting() = &here;
   try {
-    (goes_on ? going_on_ : never_blocking_).execute(runner(shared_from_this()));
+    here.insist(
+        [&] { (goes_on ? going_on_ : never_blocking_).execute(runner(shared_from_this())); });
   } catch (...) {
     error = std::current_exception();
   }
-  innermost_posting() = here.outer;
-  if (here.dropped == 0) return true;
-  if (runners_lost(here.dropped)) {
+  if (!here.is_back()) return true;
+  if (runners_lost(here.came_back())) {
     discard_all();
     if (error) std::rethrow_exception(std::move(error));
   }

@@ -13,8 +13,6 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/system_executor.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <exception>
@@ -52,6 +50,44 @@ private:
   runner* runner_;
 };
 
+/// Takes the coroutine back into the gate. Destroyed uninvoked, it destroys the coroutine.
+class runner::entrance {
+public:
+  explicit entrance(runner& r) noexcept : runner_(&r) {}
+  entrance(entrance&&) noexcept = default;
+  ~entrance() {
+    if (runner_ && !posting::takes_back(&runner_->coroutine_)) runner_->coroutine_.destroy();
+  }
+
+  void operator()() {
+    const gate_ptr<runner> r = std::move(runner_);
+    r->coroutine_.resume();
+  }
+
+private:
+  gate_ptr<runner> runner_;
+};
+
+class runner::returning {
+public:
+  explicit returning(runner& r) noexcept : runner_(&r) {}
+
+  template <class Handler>
+  void operator()(Handler&& handler) const {
+    const gate_ptr<runner> r(runner_); // this object may be gone then
+    r->coroutine_.hold(std::forward<Handler>(handler));
+    posting here(&r->coroutine_);
+    try {
+      here.insist([&r] { r->push(entrance(*r)); });
+    } catch (...) {
+    }
+    if (here.is_back()) r->coroutine_.destroy();
+  }
+
+private:
+  runner* runner_;
+};
+
 /// Without an executor of its own: so Asio emits what the slot gets at once, and we see to it that
 /// this is in the gate.
 struct runner::completion {
@@ -65,16 +101,19 @@ struct runner::completion {
 
 BULKHEAD_DECL gate_ptr<runner> runner::of(std::shared_ptr<group_core> group) {
   runner* cached = cache::take();
-  gate_ptr<runner> r = cached ? gate_ptr<runner>(cached) : create();
-  r->set_inner(group->executor());
+  gate_ptr<runner> r(cached);
+  if (r)
+    r->set_inner(group->executor());
+  else
+    r = create(group->executor());
   r->group_ = std::move(group); // under no lock, for nobody else has the runner
   return r;
 }
 
 /// Its coroutine runs until it is parked, inside this call.
-BULKHEAD_DECL gate_ptr<runner> runner::create() {
+BULKHEAD_DECL gate_ptr<runner> runner::create(const boost::asio::any_io_executor& ex) {
   gate_ptr<runner> r(new runner);
-  r->set_inner(boost::asio::system_executor());
+  r->set_inner(ex); // where the coroutine is destroyed, should it not get so far
   r->pass_alone(
       [&r] { boost::asio::co_spawn(gate_executor(*r), r->loop(), completion{r->signal_.slot()}); });
   own_part own = r->counted();
@@ -107,7 +146,7 @@ BULKHEAD_DECL runner::stint runner::run(void (group_core::*assign)(runner&) noex
     }
     s.has_run = true;
     resume();
-    if (is_parked_) return;
+    if (!child_) return; // it is parked, or has left
     s.turns_left = std::exchange(turns_, most_turns);
     work_started();
     has_work_.store(true, std::memory_order_relaxed);
@@ -116,8 +155,10 @@ BULKHEAD_DECL runner::stint runner::run(void (group_core::*assign)(runner&) noex
 }
 
 BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64_t serial) {
-  push([self = gate_ptr<runner>(this), type, serial] {
-    if (self->serial_ == serial) self->signal_.emit(type);
+  retry([&] {
+    push([self = gate_ptr<runner>(this), type, serial] {
+      if (self->serial_ == serial) self->signal_.emit(type);
+    });
   });
 }
 
@@ -148,6 +189,7 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
     co_await boost::asio::async_initiate<const boost::asio::deferred_t, void()>(
         parking(*this), boost::asio::deferred);
     if (!child_) co_return;
+    bool is_reusable = true;
     do {
       std::exception_ptr error;
       bool has_awaited = false;
@@ -163,20 +205,25 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
         }
         if (has_awaited && !running_in_this_thread()) { // the child has left for another executor
           co_await this_coro::throw_if_cancelled(false);
-          const boost::asio::any_io_executor here = co_await this_coro::executor;
-          co_await boost::asio::post(here, boost::asio::deferred);
+          co_await boost::asio::async_initiate<const boost::asio::deferred_t, void()>(
+              returning(*this), boost::asio::deferred);
         }
         in_flight.landed();
       }
       ++serial_;
       if (has_awaited) {
         co_await this_coro::throw_if_cancelled(true);
-        co_await this_coro::reset_cancellation_state();
+        try {
+          co_await this_coro::reset_cancellation_state();
+        } catch (...) { // no memory for one: nothing may ask for it any more
+          is_reusable = false;
+        }
       }
       child_->clear(); // while the group still waits for it
-      if (is_shared()) turns_ = 0;
+      if (is_shared() || !is_reusable) turns_ = 0;
       group_->child_ended(*child_, std::move(error), this);
     } while (child_);
+    if (!is_reusable) co_return leave();
   }
 }
 
@@ -211,12 +258,23 @@ BULKHEAD_DECL void runner::end_work() noexcept {
   work_finished();
 }
 
+/// The coroutine returns, and is not to be used again.
+BULKHEAD_DECL void runner::leave() noexcept {
+  regard(own_);
+  end_work();
+  leave_group();
+  release(); // its own, of run(); the frames still have some
+}
+
 /// Parked, and used by nobody: lets the coroutine return.
 BULKHEAD_DECL void runner::end() noexcept {
   const gate_ptr<runner> keep(this);
   regard(own_);
   child_ = nullptr;
-  pass_alone([this] { resume(); });
+  try {
+    pass_alone([this] { resume(); });
+  } catch (...) { // Asio had no memory to call the handler of the coroutine, which has returned
+  }
 }
 
 } // namespace bulkhead::detail

@@ -9,7 +9,9 @@
 #define BULKHEAD_DETAIL_GROUP_AWAIT_OPERATION_HPP
 
 #include <bulkhead/detail/group/suspended_coroutine.hpp>
+#include <bulkhead/detail/wait/gate.hpp>
 #include <bulkhead/detail/wait/initiate.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 #include <bulkhead/error.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -41,7 +43,8 @@ public:
     namespace this_coro = boost::asio::this_coro;
     awaited_operation self(*sink);
     co_await this_coro::reset_cancellation_state(boost::asio::enable_total_cancellation());
-    const boost::asio::any_io_executor ex = co_await this_coro::executor;
+    const boost::asio::any_io_executor erased = co_await this_coro::executor;
+    const gate_executor ex = *erased.target<gate_executor>(); // of whoever runs the child
     const boost::asio::cancellation_state cancellation = co_await this_coro::cancellation_state;
     auto start = [&](auto&& coroutine) {
       self.start(operation, std::forward<decltype(coroutine)>(coroutine), ex, cancellation.slot());
@@ -55,7 +58,7 @@ private:
   explicit awaited_operation(Sink& sink) noexcept : sink_(sink) {}
 
   template <class Handler>
-  void start(Operation& operation, Handler&& coroutine, const boost::asio::any_io_executor& ex,
+  void start(Operation& operation, Handler&& coroutine, const gate_executor& ex,
              boost::asio::cancellation_slot slot) {
     coroutine_.hold(std::forward<Handler>(coroutine));
     is_starting_ = true;
@@ -63,19 +66,28 @@ private:
       std::move(operation)(completion(*this, ex, slot));
     } catch (...) {
       error_ = std::current_exception();
-      has_ended_ = true;
+      has_thrown_ = true;
     }
     is_starting_ = false;
-    if (has_ended_) {
-      boost::asio::post(ex, resumption(*this));
-    } else if (is_lost_) {
+    if (has_ended_ || (has_thrown_ && is_lost_))
+      resume_later(ex);
+    else if (is_lost_)
       coroutine_.destroy();
+  }
+
+  /// Not inside of what has thrown.
+  void resume_later(gate_executor ex) {
+    posting here(this);
+    try {
+      here.insist([&] { boost::asio::post(ex, resumption(*this)); });
+    } catch (...) {
     }
+    if (here.is_back()) coroutine_.destroy();
   }
 
   class completion {
   public:
-    using executor_type = boost::asio::any_io_executor;
+    using executor_type = gate_executor;
     using cancellation_slot_type = boost::asio::cancellation_slot;
 
     completion(awaited_operation& o, const executor_type& ex, cancellation_slot_type slot) noexcept
@@ -84,7 +96,7 @@ private:
         : operation_(std::exchange(other.operation_, nullptr)),
           executor_(std::move(other.executor_)), slot_(other.slot_) {}
     ~completion() {
-      if (operation_) operation_->lose();
+      if (operation_) operation_->lose(executor_);
     }
 
     executor_type get_executor() const noexcept { return executor_; }
@@ -110,9 +122,11 @@ private:
     }
 
   private:
+    // Asio's spawn (1.81) calls its handler once more, which is moved from, if the first call throws.
     template <class... T>
     void finish(std::exception_ptr error, T&&... value) {
-      std::exchange(operation_, nullptr)->finish(std::move(error), std::forward<T>(value)...);
+      if (auto* const operation = std::exchange(operation_, nullptr))
+        operation->finish(std::move(error), std::forward<T>(value)...);
     }
 
     awaited_operation* operation_;
@@ -127,7 +141,7 @@ private:
     resumption(resumption&& other) noexcept
         : operation_(std::exchange(other.operation_, nullptr)) {}
     ~resumption() {
-      if (operation_) operation_->coroutine_.destroy();
+      if (operation_ && !posting::takes_back(operation_)) operation_->coroutine_.destroy();
     }
 
     void operator()() { std::exchange(operation_, nullptr)->coroutine_.resume(); }
@@ -138,7 +152,7 @@ private:
 
   template <class... T>
   void finish(std::exception_ptr error, T&&... value) {
-    error_ = std::move(error);
+    if (!has_thrown_) error_ = std::move(error);
     if (!error_) {
       try {
         sink_(std::forward<T>(value)...);
@@ -150,9 +164,13 @@ private:
     if (!is_starting_) coroutine_.resume();
   }
 
-  void lose() {
+  /// An initiation that throws need not have destroyed the handler by then: Asio's spawn (1.81) does it
+  /// later.
+  void lose(const gate_executor& ex) {
     if (is_starting_)
       is_lost_ = true;
+    else if (has_thrown_)
+      resume_later(ex);
     else
       coroutine_.destroy();
   }
@@ -163,6 +181,7 @@ private:
   bool is_starting_ = false;
   bool has_ended_ = false; // while it starts
   bool is_lost_ = false;   // likewise
+  bool has_thrown_ = false;
 };
 
 } // namespace bulkhead::detail

@@ -146,8 +146,14 @@ private:
   bool pulls() const noexcept override { return true; }
 
   void begin() override {
-    auto self = std::static_pointer_cast<each>(this->shared_from_this());
-    boost::asio::post(this->core().executor(), first_pull(std::move(self)));
+    const auto self = std::static_pointer_cast<each>(this->shared_from_this());
+    posting here(this);
+    try {
+      here.insist([&] { boost::asio::post(this->core().executor(), first_pull(self)); });
+    } catch (...) {
+      return finish(std::current_exception());
+    }
+    if (here.is_back()) finish(aborted());
   }
 
   /// Destroyed uninvoked, it ends a group that has not begun.
@@ -156,7 +162,7 @@ private:
     explicit first_pull(std::shared_ptr<each> e) noexcept : each_(std::move(e)) {}
     first_pull(first_pull&&) noexcept = default;
     ~first_pull() {
-      if (each_) each_->finish(aborted());
+      if (each_ && !posting::takes_back(each_.get())) each_->finish(aborted());
     }
     void operator()() {
       auto e = std::move(each_);

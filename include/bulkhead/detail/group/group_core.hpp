@@ -17,6 +17,7 @@
 #include <bulkhead/detail/wait/intrusive_list.hpp>
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 #include <bulkhead/detail/wait/shutdown.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/detail/wait/wait_set.hpp>
@@ -88,6 +89,22 @@ protected:
            child_ptr c) noexcept
       : operation(table, handler_context), what(std::move(c)) {}
   ~spawn_op() = default;
+};
+
+/// What has failed, in the order in which it happened. The first needs no memory; of others, those are
+/// left out for which there is none.
+class failures {
+public:
+  bool empty() const noexcept { return !first_; }
+  void add(const std::exception_ptr& error) noexcept;
+  std::vector<std::exception_ptr> all() const;
+
+  /// What they amount to.
+  std::exception_ptr outcome() const noexcept;
+
+private:
+  std::exception_ptr first_;
+  std::vector<std::exception_ptr> others_;
 };
 
 /// What runs a group from its beginning to its end, where there is such: a scope, a map.
@@ -224,6 +241,7 @@ public:
 
   /// `c`, or what was ready if that is null, can never end.
   void lose(child* c) noexcept;
+  void lose_body() noexcept;
 
   /// Gives `r` its first child, if there is still one: one that is ready, or the body.
   void assign_ready(runner& r) noexcept;
@@ -242,6 +260,7 @@ private:
   bool slot_is_free() const noexcept;
   bool needs_starter() noexcept;
   void post_starter(child* accepted = nullptr);
+  std::pair<bool, bool> take_back(child* accepted) noexcept;
   bool starter_begins() noexcept;
   bool has_ready() const noexcept;
   static void start_ready(std::shared_ptr<group_core> group);
@@ -300,10 +319,9 @@ private:
   std::uint64_t failed_ = 0;
   std::uint64_t dropped_ = 0; // the cancelled
   bool context_ends_ = false;
-  sync::atomic<int> posting_{0}; // starters that are being given to the executor
-  light_departures departing_;   // operations that were taken out
+  light_departures departing_; // operations that were taken out
   key_table<spawn_op> keys_;
-  std::vector<std::exception_ptr> errors_;
+  failures errors_;
   std::weak_ptr<group_core> self_;
   std::shared_ptr<group_driver> driver_;
   std::shared_ptr<wait_set<std::exception_ptr>> joins_; // since the first

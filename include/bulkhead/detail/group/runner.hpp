@@ -46,8 +46,8 @@ class group_core;
 ///
 /// Its references: those that the thread itself has to its gate (`own_`, as many as there are when it
 /// has been made and is parked for the first time) are not counted while it lives, and are again
-/// before the thread ends, however it does: by returning, in end(), or by being destroyed, in
-/// lost(). While it has a child it holds one reference to itself. So if none is left, it is either
+/// before the thread ends, however it does: by returning, in end() or leave(), or by being destroyed,
+/// in lost(). While it has a child it holds one reference to itself. So if none is left, it is either
 /// parked, and goes into the cache, or its thread has ended, and it is destroyed.
 class runner final : public gate, public cached<runner> {
 public:
@@ -81,6 +81,8 @@ private:
   friend class group_core;
   class flight;
   class parking;
+  class entrance;
+  class returning;
   struct completion;
   struct retire {
     void operator()(runner& r) const noexcept { r.end(); }
@@ -90,7 +92,7 @@ private:
   runner() = default;
   ~runner() override = default;
 
-  static gate_ptr<runner> create();
+  static gate_ptr<runner> create(const boost::asio::any_io_executor& ex);
   bool is_shared() const noexcept;
   std::shared_ptr<group_core> leave_group() noexcept;
   void unreferenced() noexcept override;
@@ -99,6 +101,7 @@ private:
   void park(Handler&& handler);
   void resume();
   void lost() noexcept;
+  void leave() noexcept;
   void end_work() noexcept;
   void end() noexcept;
 

@@ -157,14 +157,6 @@ private:
   };
   static frame*& innermost() noexcept;
 
-  /// A runner that a thread is giving to the executor.
-  struct posting {
-    const lanes_core* set;
-    std::size_t dropped; // runners of the set, by the executor, meanwhile
-    posting* outer;
-  };
-  static posting*& innermost_posting() noexcept;
-
   enum class result : unsigned char { none, completed, failed };
 
   static constexpr std::size_t most_kept = 1 << 20; // of 8192 small functions

@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_DEADLINE_HPP
 
 #include <bulkhead/detail/wait/gate.hpp>
+#include <bulkhead/detail/wait/keep_for_a_turn.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 #include <bulkhead/error.hpp>
 
@@ -17,7 +18,6 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
-#include <boost/asio/post.hpp>
 
 #include <chrono>
 #include <memory>
@@ -85,7 +85,11 @@ public:
   }
 
   /// From anywhere: the operation was destroyed, not completed.
-  static void drop(gate_ptr<deadline> self) { self->push(dropping(std::move(self))); }
+  static void drop(gate_ptr<deadline> self) noexcept {
+    posting here(&self->finished_);
+    here.insist([&] { self->push(dropping(self)); });
+    if (here.is_back()) self->finish();
+  }
 
 private:
   /// What the user's slot knows.
@@ -114,7 +118,7 @@ private:
     explicit dropping(gate_ptr<deadline> d) noexcept : deadline_(std::move(d)) {}
     dropping(dropping&&) noexcept = default;
     ~dropping() {
-      if (deadline_) deadline_->finish();
+      if (deadline_ && !posting::takes_back(&deadline_->finished_)) deadline_->finish();
     }
     void operator()() {}
 
@@ -141,7 +145,7 @@ private:
   /// signal waited for its turn here.
   void emit(boost::asio::cancellation_type type) {
     signal_.emit(type);
-    if (coroutine_) boost::asio::post(coroutine_, [self = gate_ptr<deadline>(this)] {});
+    if (coroutine_) keep_for_a_turn(gate_ptr<deadline>(this), coroutine_);
   }
 
   const boost::asio::any_io_executor coroutine_;

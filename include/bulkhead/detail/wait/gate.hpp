@@ -12,6 +12,7 @@
 #include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/function_node.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
+#include <bulkhead/detail/wait/posting.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -89,7 +90,7 @@ public:
   const boost::asio::any_io_executor& inner() const noexcept { return inner_; }
   bool running_in_this_thread() const noexcept;
 
-  /// Queues `f`. With `may_block`, the inner executor may run it inside this call.
+  /// Queues `f`, or throws. With `may_block`, the inner executor may run it inside this call.
   template <class F>
   void push(F&& f, bool may_block = false) {
     enter(*function_node<node, std::decay_t<F>>::create(std::forward<F>(f)), may_block);
@@ -192,7 +193,8 @@ private:
   };
 
   void enter(node& n, bool may_block);
-  void schedule(bool may_block);
+  void post_drain(bool may_block);
+  void reschedule();
   void drain();
   void leave_or_reschedule();
   void discard() noexcept;

@@ -312,7 +312,7 @@ private:
     op->results_.emplace(std::move(results));
     // The operation may be gone before post() returns. The I/O object's executor has done its part
     // by then: whoever joins that one must not have to wait until the handler's gets a turn. If the
-    // handler's allocator has nothing for the way there, the heap has; or else this terminates.
+    // handler's allocator has nothing for the way there, the heap has.
     auto handler_work = std::move(op->handler_work_);
     [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work =
         std::move(op->io_work_);
@@ -321,9 +321,7 @@ private:
     try {
       handler_work.post(allocating_carrier(op));
     } catch (...) {
-      if (!here.is_back()) return;
-      here.again();
-      handler_work.post(carrier(op));
+      if (here.is_back()) here.insist([&] { handler_work.post(carrier(op)); });
     }
     if (here.is_back()) op->free();
   }

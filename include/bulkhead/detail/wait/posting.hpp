@@ -8,11 +8,30 @@
 #ifndef BULKHEAD_DETAIL_WAIT_POSTING_HPP
 #define BULKHEAD_DETAIL_WAIT_POSTING_HPP
 
+#include <cstddef>
+#include <new>
+#include <thread>
+
 namespace bulkhead::detail {
 
-/// While this thread gives a function to an executor: tells the function's destructor whether it has
-/// come back, because the executor had no memory for it, or is destroyed later, because its context
-/// ends.
+/// Calls `f`, again and again as long as it throws std::bad_alloc, giving way to other threads in
+/// between: for what has to happen, and there is nobody to tell that it has not. After a hundred times
+/// it is thrown nevertheless.
+template <class F>
+void retry(F f) {
+  for (int tries = 100;;) {
+    try {
+      return f();
+    } catch (const std::bad_alloc&) {
+      if (--tries == 0) throw;
+    }
+    std::this_thread::yield();
+  }
+}
+
+/// While this thread gives a function to an executor: tells its destructor whether it has come back,
+/// because the executor had no memory for it, refuses it or drops it, or is destroyed later, because
+/// the context ends.
 class posting {
 public:
   /// `what` names the function.
@@ -25,21 +44,37 @@ public:
   /// is posting it.
   static bool takes_back(const void* what) noexcept {
     for (posting* p = innermost; p; p = p->outer_)
-      if (p->what_ == what) return p->is_back_ = true;
+      if (p->what_ == what) {
+        ++p->came_back_;
+        return true;
+      }
     return false;
   }
 
-  bool is_back() const noexcept { return is_back_; }
+  bool is_back() const noexcept { return came_back_ != 0; }
 
-  /// It is given away once more.
-  void again() noexcept { is_back_ = false; }
+  /// How many are, where several have that name.
+  std::size_t came_back() const noexcept { return came_back_; }
+
+  /// Calls `post`, again if there was no memory for it: what waits for the function would wait for ever.
+  template <class Post>
+  void insist(Post post) {
+    retry([&] {
+      if (came_back_ != 0) --came_back_;
+      try {
+        post();
+      } catch (const std::bad_alloc&) {
+        if (is_back()) throw; // otherwise the executor has it
+      }
+    });
+  }
 
 private:
   static inline thread_local constinit posting* innermost = nullptr;
 
   const void* const what_;
   posting* const outer_;
-  bool is_back_ = false;
+  std::size_t came_back_ = 0;
 };
 
 } // namespace bulkhead::detail

@@ -9,11 +9,11 @@
 #define BULKHEAD_DETAIL_WAIT_TWO_STAGE_CANCELLATION_HPP
 
 #include <bulkhead/detail/sync.hpp>
+#include <bulkhead/detail/wait/keep_for_a_turn.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/cancellation_type.hpp>
-#include <boost/asio/post.hpp>
 
 #include <memory>
 #include <type_traits>
@@ -90,7 +90,7 @@ private:
     const types t = self->pending_.exchange(none, std::memory_order_seq_cst);
     if (t == none) return;
     self->second_.emit(static_cast<boost::asio::cancellation_type>(t));
-    if (const auto ex = self->coroutine_) boost::asio::post(ex, [s = std::move(self)] {});
+    if (self->coroutine_) keep_for_a_turn(self, self->coroutine_);
   }
 
   sync::atomic<types> pending_{none};
