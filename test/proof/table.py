@@ -9,7 +9,7 @@
 
 table.py BUILD [--quick | --full] [--only REGEX] [--seed N] [--doc]
 
-A row is an area of the program `proof`, or a program beside this file, which is called with --quick
+A row is an area of the programs `proof` and `proof_memory`, or a program beside this file, which is called with --quick
 or --full and --seed N. Each prints as its last line {"tried": N, "lost": N, "note": "..."}, or
 {"skipped": "the reason"}, and ends with 0 if nothing was lost.
 """
@@ -138,6 +138,10 @@ def see(proof, peer):
     return f"{peer['name']} {what}"
 
 
+def listed_by(program):
+    return json.loads(subprocess.run([program, "--list"], capture_output=True, check=True).stdout)
+
+
 def machine():
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     name = " ".join(model[1].split()) if model else platform.machine()
@@ -166,13 +170,15 @@ def main():
     if options.seed < 0:
         parser.error(f"--seed must be at least 0 (got {options.seed})")
 
-    proof = f"{options.build}/test/proof/proof"
-    listed = json.loads(subprocess.run([proof, "--list"], capture_output=True, check=True).stdout)
+    proof, memory = (f"{options.build}/test/proof/{name}" for name in ("proof", "proof_memory"))
+    listed = listed_by(proof)
     # A row that hangs is found by this; the longest take a fraction of it.
     limit = 24 * 3600 if options.full else 600
     words = ["--full"] if options.full else []
     words += ["--seed", str(options.seed)]
-    rows = [Row(a["name"], a["passes_when"], [proof, a["name"], *words]) for a in listed["areas"]]
+    rows = [Row(a["name"], a["passes_when"], [program, a["name"], *words])
+            for program, areas in ((proof, listed["areas"]), (memory, listed_by(memory)["areas"]))
+            for a in areas]
     rows += [Row(name, when, [*command, options.build, *words]) for name, when, command in PROGRAMS]
     rows = sorted((r for r in rows if re.search(options.only or "", r.name)), key=rank)
     if not rows:
