@@ -109,7 +109,7 @@ struct lane_stats {
   std::uint64_t rejected = 0;  // never admitted, for lack of room or because the lane closed
   std::uint64_t cancelled = 0; // ended before they started, by cancellation or with the set
 
-  std::uint64_t continuations = 0; // functions that came through the executor
+  std::uint64_t continuations = 0; // functions that came through the executor, and have started
 
   /// Of several lanes.
   lane_stats& operator+=(const lane_stats& other) noexcept {

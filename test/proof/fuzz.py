@@ -42,6 +42,7 @@ QUICK = {
     "semaphore": 8_000,
     "sizing": 60_000,
     "task_group": 4_000,
+    "tenants": 10_000,
 }
 FULL_SECONDS = 3600
 LONGEST = 400  # bytes of an input
