@@ -53,31 +53,38 @@ pool_options with(std::size_t threads, submission_order order = submission_order
 }
 
 // Posts itself again as long as it may, and counts how often it ran.
-struct chain {
-  pool& where;
-  std::atomic<long>& ran;
-  const std::atomic<bool>& stop;
+class chain {
+public:
+  struct progress {
+    std::atomic<long> ran{0};
+    std::atomic<bool> stop{false};
+  };
+
+  chain(pool& p, std::shared_ptr<progress> s) : where_(&p), progress_(std::move(s)) {}
 
   void operator()() const {
-    ++ran;
-    if (!stop) asio::post(where, *this);
+    ++progress_->ran;
+    if (!progress_->stop) asio::post(*where_, *this);
   }
+
+private:
+  pool* where_;
+  std::shared_ptr<progress> progress_;
 };
 
 // `n` chains in `p`, until the end of its life.
 class busy_chains {
 public:
   busy_chains(pool& p, int n) {
-    for (int i = 0; i != n; ++i) asio::post(p, chain{p, ran_, stop_});
-    wait_until([&] { return ran_ > 10 * n; });
+    for (int i = 0; i != n; ++i) asio::post(p, chain(p, progress_));
+    wait_until([&] { return ran() > 10 * n; });
   }
-  ~busy_chains() { stop_ = true; }
+  ~busy_chains() { progress_->stop = true; }
 
-  long ran() const { return ran_; }
+  long ran() const { return progress_->ran; }
 
 private:
-  std::atomic<long> ran_{0};
-  std::atomic<bool> stop_{false};
+  std::shared_ptr<chain::progress> progress_ = std::make_shared<chain::progress>();
 };
 
 } // namespace
@@ -190,17 +197,16 @@ BOOST_AUTO_TEST_CASE(work_from_inside_is_not_starved_by_submissions) {
 BOOST_AUTO_TEST_CASE(the_oldest_of_a_lifo_pool_is_not_starved_by_newer_work) {
   pool p(with(1, submission_order::lifo));
   plug stopped(p);
-  std::atomic<long> ran{0};
+  const auto progress = std::make_shared<chain::progress>();
   std::atomic<long> oldest{-1};
-  std::atomic<bool> stop{false};
   asio::post(p, [&] {
-    asio::post(p, [&] { oldest = ran.load(); });
-    asio::post(p, chain{p, ran, stop});
+    asio::post(p, [&] { oldest = progress->ran.load(); });
+    asio::post(p, chain(p, progress));
   });
   stopped.open();
   wait_until([&] { return oldest >= 0; });
   BOOST_TEST(oldest <= 64);
-  stop = true;
+  progress->stop = true;
 }
 
 BOOST_AUTO_TEST_CASE(io_is_not_starved_by_work_from_inside) {
@@ -240,13 +246,12 @@ BOOST_AUTO_TEST_CASE(what_stands_behind_a_blocked_submission_is_run_although_all
   std::atomic<int> ran{0};
   p.submit([&] { go.wait(); });
   for (int i = 0; i != 100; ++i) p.submit([&] { ++ran; });
-  std::atomic<long> turns{0};
-  std::atomic<bool> stop{false};
-  asio::post(p, chain{p, turns, stop});
+  const auto progress = std::make_shared<chain::progress>();
+  asio::post(p, chain(p, progress));
   stopped.open();
   wait_until([&] { return ran == 100; });
   go.open();
-  stop = true;
+  progress->stop = true;
 }
 
 // --- no work waits while a worker sleeps --------------------------------------------------------
