@@ -21,7 +21,8 @@ purpose=${1-}
 [ "$purpose" != model ] || packages+=(spin)
 [ "$purpose" != proof ] || packages+=(python3 clang-16 libclang-rt-16-dev)
 [ "$purpose" != valgrind ] || packages+=(valgrind)
-[[ $purpose != clang-* ]] || packages+=("$purpose" "libclang-rt-${purpose#clang-}-dev")
+[[ $purpose != clang-* ]] ||
+  packages+=("$purpose" "libclang-rt-${purpose#clang-}-dev" "llvm-${purpose#clang-}")
 [ "$purpose" != bench ] || packages+=(libtbb-dev libconcurrentqueue-dev python3 valgrind)
 
 system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID:-}") || system=$(uname -s)
@@ -51,9 +52,7 @@ missing() {
   [ "$purpose" != model ] || command -v spin >/dev/null || echo "spin"
   [ "$purpose" != proof ] || missing_for_proof
   [ "$purpose" != valgrind ] || command -v valgrind >/dev/null || echo "valgrind"
-  [[ $purpose != clang-* ]] ||
-    CXX=clang++-${purpose#clang-} compile -fsanitize=address -o /dev/null <<<'int main() {}' ||
-    echo "clang ${purpose#clang-} and its sanitizers"
+  [[ $purpose != clang-* ]] || missing_for_clang "${purpose#clang-}"
   [ "$purpose" != bench ] || missing_for_bench
 }
 
@@ -63,6 +62,12 @@ missing_for_proof() {
   CXX=clang++-16 compile -o /dev/null -fsanitize=fuzzer \
     <<<'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' ||
     echo "clang 16 with libFuzzer"
+}
+
+missing_for_clang() {
+  CXX=clang++-$1 compile -fsanitize=address -o /dev/null <<<'int main() {}' ||
+    echo "clang $1 and its sanitizers"
+  command -v "llvm-symbolizer-$1" >/dev/null || echo "llvm-symbolizer-$1, which tells them names"
 }
 
 missing_for_bench() {
