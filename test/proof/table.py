@@ -9,9 +9,10 @@
 
 table.py BUILD [--quick | --full] [--only REGEX] [--seed N] [--doc]
 
-A row is an area of the programs `proof` and `proof_memory`, or a program beside this file, which is called with --quick
-or --full and --seed N. Each prints as its last line {"tried": N, "lost": N, "note": "..."}, or
-{"skipped": "the reason"}, and ends with 0 if nothing was lost.
+A row is an area of the programs `proof` and `proof_memory`, or a program beside this file, which is
+called with --quick or --full and --seed N. Each prints as its last line
+{"tried": N, "lost": N, "note": "..."}, or {"skipped": "the reason"}, and ends with 0 if nothing was
+lost.
 """
 
 import argparse
