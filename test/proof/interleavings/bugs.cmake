@@ -158,3 +158,15 @@ bug(delivers_before_it_stores gate two_stage_cancellation detail/wait/two_stage_
 bug(line_not_cut gate deadline detail/wait/deadline.hpp
   [[    if (line_) line_->cut();]]
   [[]])
+
+# --- groups ---
+
+bug(ready_asked_for_twice group group_refused impl/group_core.ipp
+  [[    if (others) {]]
+  [[    if (has_ready()) {]])
+bug(others_not_asked_for group group_refused impl/group_core.ipp
+  [[  return {is_ready, starter_is_posted_};]]
+  [[  return {is_ready, false};]])
+bug(join_looks_once group group_join impl/group_core.ipp
+  [[      if (joins) joined = joins->take_all();]]
+  [[      if (joins && !ended) joined = joins->take_all();]])

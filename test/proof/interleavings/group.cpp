@@ -14,6 +14,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include <exception>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -168,6 +169,33 @@ void wait_for_slot() {
   c.expect(2);
   check(started.load() == 1, "it completes once");
 }
+
+/// There is no memory for the starter of one of two that are spawned, while a runner takes what is ready.
+void starter_refused() {
+  queue_context context;
+  children c;
+  sync::atomic<int> accepted{2};
+  bool joined = false;
+  task_group group(context);
+  group.spawn(c.child());
+  context.refuse_one();
+  const auto spawn = [&] {
+    try {
+      group.spawn(c.child());
+      accepted.fetch_add(1);
+    } catch (const std::bad_alloc&) {
+    }
+  };
+  together(spawn, spawn, [&] { context.run(); });
+  group.spawn(c.child());
+  group.async_join([&](std::exception_ptr) { joined = true; });
+  context.run();
+  c.expect(accepted.load());
+  check(joined, "join completes");
+}
+
+const interleave::model
+    refuses("group_refused", "who is accepted runs, also after one that was not", &starter_refused);
 
 const interleave::model waits("group_slot", "who waits for a slot gets it", &wait_for_slot);
 

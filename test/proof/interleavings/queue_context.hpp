@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -90,6 +91,12 @@ public:
 
   executor_type get_executor() noexcept { return executor_type(*this); }
 
+  /// There is no memory for the next function that comes.
+  void refuse_one() {
+    std::lock_guard lock(mutex_);
+    refuses_ = true;
+  }
+
   /// Until there is no work left.
   void run() {
     queue_context* const outer = std::exchange(running(), this);
@@ -131,6 +138,7 @@ private:
 
   void push(std::unique_ptr<node> n) {
     std::lock_guard lock(mutex_);
+    if (std::exchange(refuses_, false)) throw std::bad_alloc();
     ++work_;
     queue_.push_back(std::move(n));
     changed_.notify_one();
@@ -145,6 +153,7 @@ private:
   bulkhead::detail::sync::condition_variable changed_;
   std::deque<std::unique_ptr<node>> queue_;
   int work_ = 0;
+  bool refuses_ = false;
 };
 
 #endif
