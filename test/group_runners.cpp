@@ -1150,8 +1150,8 @@ BOOST_AUTO_TEST_CASE(calls_of_a_map_that_block_for_each_other_run_in_parallel) {
 BOOST_AUTO_TEST_CASE(a_call_begins_although_the_pull_of_the_next_element_takes_long) {
   for (int n : {2, 4})
     for (int round = 0; round != test::scaled(200); ++round) {
-      bulkhead::pool threads(static_cast<std::size_t>(n));
       test::counter begun;
+      bulkhead::pool threads(static_cast<std::size_t>(n));
       auto elements = std::views::iota(0, 10 * n) | std::views::transform([&](int i) {
                         if (i % n == n - 1) begun.wait_for(i); // all before it
                         return i;

@@ -240,8 +240,8 @@ BOOST_AUTO_TEST_CASE(a_submitted_task_runs_once_on_a_worker) {
 }
 
 BOOST_AUTO_TEST_CASE(a_callable_is_taken_by_value_by_move_and_by_copy) {
-  pool p(1);
   test::counter ran;
+  pool p(1);
   const auto constant = [&] { ran.add(); };
   auto variable = [&] { ran.add(); };
   auto owner = [&, u = std::make_unique<int>(3)]() mutable { ran.add(*u); };
@@ -533,11 +533,11 @@ BOOST_AUTO_TEST_CASE(a_refused_submission_is_admitted_as_soon_as_there_is_room) 
 }
 
 BOOST_AUTO_TEST_CASE(submit_blocks_until_there_is_room) {
+  test::counter ran;
   pool p(small(1, 1));
   plug busy(p);
   p.submit(nothing);
   std::atomic<bool> returned{false};
-  test::counter ran;
   std::thread blocked([&] {
     p.submit([&] { ran.add(); });
     returned = true;
@@ -646,8 +646,8 @@ BOOST_AUTO_TEST_CASE(asynchronous_waiters_and_blocked_submitters_stand_in_one_li
 }
 
 BOOST_AUTO_TEST_CASE(a_task_may_submit_more) {
-  pool p(2);
   test::counter ran;
+  pool p(2);
   p.submit([&] {
     for (int i = 0; i != 100; ++i)
       if (!p.try_submit([&] { ran.add(); })) ran.add();
@@ -971,10 +971,10 @@ BOOST_AUTO_TEST_CASE(cancelling_a_running_task_requests_stop_and_keeps_its_resul
 }
 
 BOOST_AUTO_TEST_CASE(a_task_without_a_stop_token_runs_to_its_end) {
+  test::gate g;
   pool p(1);
   asio::io_context io;
   asio::cancellation_signal signal;
-  test::gate g;
   test::slot<void> started;
   outcome_of<> r;
   p.async_submit(
@@ -1286,9 +1286,9 @@ BOOST_AUTO_TEST_CASE(without_on_exception_one_line_goes_to_stderr) {
 // --- close, drain, stop, join -------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(close_refuses_new_work_and_runs_what_is_queued) {
+  test::counter ran;
   pool p(1);
   asio::io_context io;
-  test::counter ran;
   outcome_of<> later;
   plug busy(p);
   for (int i = 0; i != 10; ++i) p.submit([&] { ran.add(); });
@@ -1406,12 +1406,12 @@ BOOST_AUTO_TEST_CASE(a_drain_waits_for_all_that_is_queued_or_running) {
 }
 
 BOOST_AUTO_TEST_CASE(a_drain_does_not_wait_for_continuations) {
+  test::gate g;
+  test::counter started;
   pool p(2);
   asio::io_context io;
   asio::steady_timer timer(p, asio::steady_timer::time_point::max());
   timer.async_wait(asio::detached);
-  test::gate g;
-  test::counter started;
   asio::post(p, [&] {
     started.add();
     g.wait();
@@ -1455,10 +1455,10 @@ BOOST_AUTO_TEST_CASE(a_drain_that_stop_overtakes_is_aborted) {
 BOOST_AUTO_TEST_CASE(a_drain_is_not_completed_by_the_stop_that_overtakes_it) {
   // The running task ends because of the stop, so that the pool is empty in the same moment.
   for (int round = 0; round != test::scaled(400); ++round) {
+    test::counter started;
     pool p(1);
     asio::io_context io;
     std::optional<error_code> drained;
-    test::counter started;
     auto task = [&](std::stop_token token) {
       started.add();
       wait_until([&] { return token.stop_requested(); });
@@ -1499,10 +1499,10 @@ BOOST_AUTO_TEST_CASE(drain_for_counts_what_ended_while_it_drained) {
 }
 
 BOOST_AUTO_TEST_CASE(drain_for_abandons_at_its_deadline_what_never_started) {
+  test::counter started;
   pool p(small(1, 100));
   asio::io_context io;
   std::vector<std::unique_ptr<outcome_of<>>> results;
-  test::counter started;
   outcome_of<> running;
   auto long_task = [&](std::stop_token token) {
     started.add();
@@ -1572,9 +1572,9 @@ BOOST_AUTO_TEST_CASE(stop_drops_what_has_not_started) {
 }
 
 BOOST_AUTO_TEST_CASE(stop_requests_stop_of_running_tasks) {
+  test::counter started;
   pool p(2);
   asio::io_context io;
-  test::counter started;
   outcome_of<> a, b;
   auto task = [&](std::stop_token token) {
     started.add();
@@ -1681,6 +1681,7 @@ BOOST_AUTO_TEST_CASE(join_waits_for_coroutines) {
 }
 
 BOOST_AUTO_TEST_CASE(join_waits_for_a_tracking_executor) {
+  test::counter ran;
   pool p(1);
   std::optional work(asio::require(p.get_executor(), execution::outstanding_work.tracked));
   std::atomic<bool> joined{false};
@@ -1688,7 +1689,6 @@ BOOST_AUTO_TEST_CASE(join_waits_for_a_tracking_executor) {
     p.join();
     joined = true;
   });
-  test::counter ran;
   for (int i = 0; i != 10; ++i) {
     asio::post(p, [&] { ran.add(); });
     ran.wait_for(i + 1);
@@ -1708,8 +1708,8 @@ BOOST_AUTO_TEST_CASE(join_leaves_no_thread_behind) {
 }
 
 BOOST_AUTO_TEST_CASE(join_is_idempotent) {
-  pool p(2);
   test::counter ran;
+  pool p(2);
   p.submit([&] { ran.add(); });
   p.join();
   p.join();
@@ -1760,8 +1760,8 @@ BOOST_AUTO_TEST_CASE(the_destructor_leaves_nothing_behind) {
   outcome_of<> queued, waiting;
   std::optional<error_code> drained;
   {
-    std::optional<pool> p(std::in_place, small(1, 4));
     test::counter started;
+    std::optional<pool> p(std::in_place, small(1, 4));
     // ~pool stops this one
     auto running = [&, l = live(alive)](std::stop_token token) {
       started.add();
@@ -1825,10 +1825,10 @@ BOOST_AUTO_TEST_CASE(a_handlers_context_may_end_before_the_pool) {
 BOOST_AUTO_TEST_CASE(a_handlers_context_may_end_while_its_task_runs) {
   std::atomic<int> alive{0};
   std::atomic<int> calls{0};
+  test::counter started;
   pool p(1);
   std::optional<asio::io_context> io(std::in_place);
   auto g = std::make_shared<test::gate>();
-  test::counter started;
   auto task = [&started, g, l = live(alive)] {
     started.add();
     g->wait();
@@ -1849,9 +1849,9 @@ BOOST_AUTO_TEST_CASE(a_handlers_context_may_end_while_its_task_runs) {
 
 BOOST_AUTO_TEST_CASE(a_worker_may_end_the_context_that_another_workers_task_works_for) {
   std::atomic<int> alive{0}, calls{0};
+  test::counter started;
   pool p(2);
   auto io = std::make_unique<asio::io_context>();
-  test::counter started;
   auto task = [&started, l = live(alive)](std::stop_token token) {
     started.add();
     wait_until([&] { return token.stop_requested(); });
@@ -2227,8 +2227,8 @@ BOOST_AUTO_TEST_CASE(blocking_always_returns_after_the_function) {
 }
 
 BOOST_AUTO_TEST_CASE(a_post_is_never_refused) {
-  pool p(small(1, 1, 0));
   test::counter ran;
+  pool p(small(1, 1, 0));
   plug busy(p);
   BOOST_TEST(p.try_submit([&] { ran.add(); }));
   for (int i = 0; i != 1000; ++i) asio::post(p, [&] { ran.add(); });
@@ -2391,8 +2391,8 @@ BOOST_AUTO_TEST_CASE(stackful_coroutines_run_on_a_pool) {
 #endif
 
 BOOST_AUTO_TEST_CASE(timers_fire_on_workers_with_no_thread_beyond_them) {
-  pool p(pool_options{.threads = 2, .name = "ticker"});
   test::counter fired;
+  pool p(pool_options{.threads = 2, .name = "ticker"});
   std::atomic<bool> on_worker{true};
   std::vector<std::unique_ptr<asio::steady_timer>> timers;
   for (int i = 0; i != 50; ++i) {

@@ -131,9 +131,9 @@ BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_for_posts_from_inside_too) {
 
 BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_for_a_function_that_comes_while_its_worker_handles_io) {
   for (int round = 0; round != test::scaled(300); ++round) {
+    test::gate ran;
     pool p(elastic(1, 2));
     wait_until([&] { return p.stats().idle == 1; });
-    test::gate ran;
     boost::asio::steady_timer timer(p, 20us);
     timer.async_wait([&](boost::system::error_code) { ran.wait(); });
     const auto then = timer.expiry() + std::chrono::microseconds(round % 64);
@@ -147,9 +147,9 @@ BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_for_a_function_that_comes_while_its_w
 BOOST_AUTO_TEST_CASE(an_elastic_pool_grows_when_its_watcher_has_io_to_handle) {
   // What a handler posts may be left to a sleeping worker that looks for itself.
   for (int round = 0; round != test::scaled(50); ++round) {
+    test::gate ran;
     pool p(elastic(2, 3));
     wait_until([&] { return p.stats().idle == 2; });
-    test::gate ran;
     boost::asio::steady_timer timer(p, 0us);
     boost::asio::post(p, [&] {
       boost::asio::post(p, [&] { ran.open(); });
@@ -221,13 +221,13 @@ BOOST_AUTO_TEST_CASE(resize_adds_workers_at_once) {
 }
 
 BOOST_AUTO_TEST_CASE(shrinking_lets_running_tasks_end_and_starts_no_more_than_fit) {
+  test::counter ran;
   pool p(4);
   plug busy(p, 4);
   p.resize(1);
   BOOST_TEST(p.stats().running == 4u);
   std::atomic<int> now{0};
   std::atomic<int> most{0};
-  test::counter ran;
   wait_until([&] { return p.stats().threads == 4; });
   busy.open();
   wait_until([&] { return p.stats().threads == 1; });
@@ -252,8 +252,8 @@ BOOST_AUTO_TEST_CASE(sleeping_workers_leave_when_the_pool_shrinks) {
 }
 
 BOOST_AUTO_TEST_CASE(an_elastic_pool_that_may_grow_again_starts_what_waits) {
-  pool p(elastic(1, 2));
   test::gate third;
+  pool p(elastic(1, 2));
   for (int i = 0; i != 2; ++i) p.submit([&] { third.wait(); });
   wait_until([&] { return p.stats().running == 2; });
   p.submit([&] { third.open(); });
@@ -275,8 +275,8 @@ BOOST_AUTO_TEST_CASE(resize_below_min_threads_lowers_that_too) {
 }
 
 BOOST_AUTO_TEST_CASE(a_task_may_resize_its_pool) {
-  pool p(2);
   test::counter done;
+  pool p(2);
   p.submit([&] {
     p.resize(1);
     p.resize(3);
@@ -345,9 +345,9 @@ BOOST_AUTO_TEST_CASE(a_paused_pool_starts_nothing) {
 }
 
 BOOST_AUTO_TEST_CASE(a_paused_pool_does_not_grow) {
+  test::counter ran;
   pool p(elastic(1, 8));
   p.pause();
-  test::counter ran;
   for (int i = 0; i != 10; ++i) {
     p.submit([&] { ran.add(); });
     asio::post(p, [&] { ran.add(); });
@@ -358,9 +358,9 @@ BOOST_AUTO_TEST_CASE(a_paused_pool_does_not_grow) {
 }
 
 BOOST_AUTO_TEST_CASE(what_runs_goes_on_when_its_pool_is_paused) {
-  pool p(1);
   test::gate go;
   test::counter reached;
+  pool p(1);
   p.submit([&] {
     p.pause();
     reached.add();
@@ -487,10 +487,10 @@ BOOST_AUTO_TEST_CASE(one_function_creates_one_worker_however_long_its_start_hook
   o.on_worker_start = [&](std::size_t) {
     if (++started != 1) go_on.wait();
   };
+  test::counter ran;
   pool p(o);
   wait_until([&] { return p.stats().idle == 1; }); // a worker in its hook counts as busy
   plug busy(p);
-  test::counter ran;
   p.submit([&] { ran.add(); });
   wait_until([&] { return started >= 2; });
   BOOST_TEST(p.stats().threads == 2u);
@@ -604,11 +604,11 @@ BOOST_AUTO_TEST_CASE(code_for_asio_thread_pool_means_the_same_with_a_pool) {
 }
 
 BOOST_AUTO_TEST_CASE(an_attached_thread_is_a_worker_until_the_pool_ends) {
+  test::counter ran;
   pool p(1);
   plug busy(p);
   std::thread attached([&] { p.attach(); });
   std::thread::id ran_on;
-  test::counter ran;
   p.submit([&] {
     ran_on = std::this_thread::get_id();
     ran.add();

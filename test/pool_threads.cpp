@@ -94,8 +94,8 @@ BOOST_AUTO_TEST_CASE(a_thread_that_cannot_be_created_is_a_system_error_with_none
 
 BOOST_AUTO_TEST_CASE(with_threads_to_be_had_the_pool_starts) {
   thread_budget budget(4);
-  bulkhead::pool p(4);
   test::counter ran;
+  bulkhead::pool p(4);
   p.submit([&] { ran.add(); });
   ran.wait_for(1);
   BOOST_TEST(refusals == 0);
@@ -131,9 +131,9 @@ BOOST_AUTO_TEST_CASE(a_pool_that_is_destroyed_on_its_own_worker_ends_the_program
 }
 
 BOOST_AUTO_TEST_CASE(a_running_pool_creates_no_threads) {
+  test::counter ran;
   bulkhead::pool p(2);
   thread_budget budget(0);
-  test::counter ran;
   for (int i = 0; i != 100; ++i) p.submit([&] { ran.add(); });
   ran.wait_for(100);
   boost::asio::steady_timer timer(p, boost::asio::steady_timer::time_point::min());
@@ -153,6 +153,7 @@ BOOST_AUTO_TEST_CASE(a_worker_that_cannot_be_added_is_reported_and_the_pool_goes
   o.threads = 3;
   o.min_threads = 1;
   o.on_exception = [&](std::exception_ptr) { ++reported; };
+  test::counter ran;
   bulkhead::pool p(o);
   {
     thread_budget budget(0);
@@ -163,7 +164,6 @@ BOOST_AUTO_TEST_CASE(a_worker_that_cannot_be_added_is_reported_and_the_pool_goes
     busy.open();
     p.resize(2);
   }
-  test::counter ran;
   for (int i = 0; i != 100; ++i) p.submit([&] { ran.add(); });
   ran.wait_for(100);
   bulkhead::pool fixed([&] {
@@ -190,6 +190,8 @@ BOOST_AUTO_TEST_CASE(
   bulkhead::pool_options o;
   o.threads = 3;
   o.on_exception = [](std::exception_ptr) {};
+  test::gate warm, cold;
+  test::counter busy, ran;
   bulkhead::stateful_pool<int> p(
       [&] {
         const int call = ++calls;
@@ -197,8 +199,6 @@ BOOST_AUTO_TEST_CASE(
         return call;
       },
       o, {bulkhead::never, bulkhead::never});
-  test::gate warm, cold;
-  test::counter busy, ran;
   p.submit([&](int&) {
     busy.add();
     warm.wait();

@@ -129,9 +129,9 @@ BOOST_AUTO_TEST_CASE(lifo_loses_nothing_however_much_is_posted) {
 }
 
 BOOST_AUTO_TEST_CASE(submissions_are_taken_in_order_also_from_inside_a_lifo_pool) {
+  test::counter ran;
   pool p(with(1, submission_order::lifo));
   std::vector<int> order;
-  test::counter ran;
   p.submit([&] {
     for (int i = 0; i != 100; ++i)
       p.submit([&, i] {
@@ -168,6 +168,7 @@ BOOST_AUTO_TEST_CASE(a_submission_is_not_starved_by_work_from_inside) {
 
 BOOST_AUTO_TEST_CASE(work_from_inside_is_not_starved_by_submissions) {
   for (auto order : {submission_order::fifo, submission_order::lifo}) {
+    test::counter seen;
     pool p(with(1, order));
     std::atomic<bool> stop{false};
     std::atomic<long> submissions{0};
@@ -177,7 +178,6 @@ BOOST_AUTO_TEST_CASE(work_from_inside_is_not_starved_by_submissions) {
         while (!stop) p.submit([&] { ++submissions; });
       });
     std::atomic<long> worst{0};
-    test::counter seen;
     const int n = test::scaled(200);
     for (int i = 0; i != n; ++i)
       asio::post(p, [&] {
@@ -227,8 +227,8 @@ BOOST_AUTO_TEST_CASE(io_is_not_starved_by_work_from_inside) {
 }
 
 BOOST_AUTO_TEST_CASE(what_a_blocked_worker_holds_is_run_although_all_others_are_busy) {
-  pool p(with(2));
   test::gate go;
+  pool p(with(2));
   std::atomic<bool> ran{false};
   asio::post(p, [&] {
     asio::post(p, [&] { ran = true; });
@@ -240,9 +240,9 @@ BOOST_AUTO_TEST_CASE(what_a_blocked_worker_holds_is_run_although_all_others_are_
 }
 
 BOOST_AUTO_TEST_CASE(what_stands_behind_a_blocked_submission_is_run_although_all_others_are_busy) {
+  test::gate go;
   pool p(with(2));
   plug stopped(p, 2);
-  test::gate go;
   std::atomic<int> ran{0};
   p.submit([&] { go.wait(); });
   for (int i = 0; i != 100; ++i) p.submit([&] { ++ran; });
@@ -313,9 +313,9 @@ BOOST_AUTO_TEST_CASE(each_of_many_submissions_gets_a_sleeping_worker) {
 
 BOOST_AUTO_TEST_CASE(a_sleeping_worker_takes_io_over_from_one_that_blocks) {
   for (int round = 0; round != test::scaled(60); ++round) {
+    test::gate second;
     pool p(with(2));
     if (round % 2) wait_until_asleep(p);
-    test::gate second;
     asio::steady_timer one(p, std::chrono::microseconds(10));
     asio::steady_timer two(p, std::chrono::microseconds(20 + 50 * (round % 8)));
     two.async_wait([&](boost::system::error_code) { second.open(); });
@@ -326,9 +326,9 @@ BOOST_AUTO_TEST_CASE(a_sleeping_worker_takes_io_over_from_one_that_blocks) {
 
 BOOST_AUTO_TEST_CASE(a_handler_that_bypasses_the_pool_may_block_for_its_work) {
   for (int round = 0; round != test::scaled(60); ++round) {
+    test::gate ran;
     pool p(with(2));
     if (round % 2) wait_until_asleep(p);
-    test::gate ran;
     asio::steady_timer timer(p, std::chrono::microseconds(10));
     timer.async_wait(asio::bind_executor(asio::system_executor(), [&](boost::system::error_code) {
       asio::post(p, [&] { ran.open(); });
@@ -341,8 +341,8 @@ BOOST_AUTO_TEST_CASE(a_handler_that_bypasses_the_pool_may_block_for_its_work) {
 
 BOOST_AUTO_TEST_CASE(it_may_also_block_for_what_it_has_posted_while_all_others_were_busy) {
   for (int round = 0; round != test::scaled(60); ++round) {
-    pool p(with(2));
     test::gate busy, posted, ran;
+    pool p(with(2));
     p.submit([&] {
       busy.open();
       posted.wait();
@@ -444,10 +444,10 @@ BOOST_AUTO_TEST_CASE(a_submission_without_memory_for_its_place_leaves_none_behin
 }
 
 BOOST_AUTO_TEST_CASE(who_waits_in_line_for_want_of_memory_is_admitted_when_there_is_some) {
+  test::counter ran;
   pool p(1);
   p.pause();
   int posted = 0;
-  test::counter ran;
   test::global_pages = false;
   try {
     for (;; ++posted) asio::post(p, [&] { ran.add(); });

@@ -232,10 +232,10 @@ BOOST_AUTO_TEST_CASE(who_waits_for_room_keeps_its_place_in_the_order) {
 }
 
 BOOST_AUTO_TEST_CASE(different_keys_run_in_parallel) {
+  test::gate first, second;
   pool p(2);
   const shards s(p, 16);
   const auto [a, b] = two_keys_of(s);
-  test::gate first, second;
   bool met = false;
   BOOST_TEST(s.try_submit(a, [&] {
     first.open();
@@ -251,10 +251,10 @@ BOOST_AUTO_TEST_CASE(different_keys_run_in_parallel) {
 }
 
 BOOST_AUTO_TEST_CASE(a_key_that_is_stuck_stops_only_those_of_its_shard) {
+  test::gate stuck;
   pool p(2);
   const shards s(p, 16);
   const auto [a, b] = two_keys_of(s);
-  test::gate stuck;
   test::slot<void> started, other;
   BOOST_TEST(s.try_submit(a, [&] {
     started.set_value();
@@ -272,10 +272,10 @@ BOOST_AUTO_TEST_CASE(a_key_that_is_stuck_stops_only_those_of_its_shard) {
 }
 
 BOOST_AUTO_TEST_CASE(a_shard_runs_as_many_at_a_time_as_it_may) {
-  pool p(3);
-  const shards s(p, 2, {.concurrency = 2});
   test::counter started;
   test::gate both;
+  pool p(3);
+  const shards s(p, 2, {.concurrency = 2});
   std::atomic<int> now{0}, exceeded{0};
   for (int i = 0; i != 100; ++i)
     BOOST_TEST(s.try_submit("key", [&, i] {

@@ -70,19 +70,9 @@ private:
 // as the wait is over: they notify under their lock, and then never touch themselves again. (A
 // std::promise may still be busy inside set_value() when its future is ready.)
 
-/// A gate that tasks wait at until the test opens it, or destroys it.
+/// A gate that tasks wait at until the test opens it.
 class gate {
 public:
-  gate() = default;
-  gate(const gate&) = delete;
-  gate& operator=(const gate&) = delete;
-
-  ~gate() {
-    open();
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return waiting_ == 0; });
-  }
-
   void open() {
     std::lock_guard lock(mutex_);
     open_ = true;
@@ -91,17 +81,13 @@ public:
 
   void wait() {
     std::unique_lock lock(mutex_);
-    ++waiting_;
     changed_.wait(lock, [this] { return open_; });
-    --waiting_;
-    changed_.notify_all();
   }
 
 private:
   std::mutex mutex_;
   std::condition_variable changed_;
   bool open_ = false;
-  int waiting_ = 0;
 };
 
 /// A number that threads can wait for.
