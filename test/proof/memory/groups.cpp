@@ -194,17 +194,14 @@ MEMORY_CASE(group_destroyed, "task_group: destroyed") {
   });
 }
 
-template <class Body>
-void scope_case(trial& t, std::vector<error_code> expected, Body body) {
+/// Starts something, and cancels it unless it has ended by itself.
+template <class Start>
+void operation_case(trial& t, std::vector<error_code> expected, Start start) {
   asio::io_context io;
   asio::cancellation_signal signal;
   const auto live = std::make_shared<int>();
   t.with_handler(io.get_executor(), std::move(expected), [&](auto h) {
-    t.attempt([&] {
-      bulkhead::async_scope(
-          io, {.limit = 2}, [live, body](bulkhead::task_group& g) { return body(g); },
-          asio::bind_cancellation_slot(signal.slot(), std::move(h)));
-    });
+    t.attempt([&] { start(io, live, asio::bind_cancellation_slot(signal.slot(), std::move(h))); });
   });
   t.poll(io);
   t.attempt([&] { signal.emit(asio::cancellation_type::terminal); });
@@ -212,7 +209,15 @@ void scope_case(trial& t, std::vector<error_code> expected, Body body) {
   t.defuse();
   signal.emit(asio::cancellation_type::terminal);
   t.finish(io);
-  t.expect(live.use_count() == 1, "the body is left behind");
+  t.expect(live.use_count() == 1, "the function is left behind");
+}
+
+template <class Body>
+void scope_case(trial& t, std::vector<error_code> expected, Body body) {
+  operation_case(t, std::move(expected), [body](auto& io, auto live, auto h) {
+    bulkhead::async_scope(
+        io, {.limit = 2}, [live, body](bulkhead::task_group& g) { return body(g); }, std::move(h));
+  });
 }
 
 MEMORY_CASE(scope_runs, "async_scope: runs") {
@@ -253,27 +258,10 @@ MEMORY_CASE(scope_within, "async_scope: in a scope") {
   });
 }
 
-template <class Start>
-void each_case(trial& t, std::vector<error_code> expected, Start start) {
-  asio::io_context io;
-  asio::cancellation_signal signal;
-  const auto live = std::make_shared<int>();
-  t.with_handler(io.get_executor(), std::move(expected), [&](auto h) {
-    t.attempt([&] { start(io, live, asio::bind_cancellation_slot(signal.slot(), std::move(h))); });
-  });
-  t.poll(io);
-  t.attempt([&] { signal.emit(asio::cancellation_type::terminal); });
-  t.poll(io);
-  t.defuse();
-  signal.emit(asio::cancellation_type::terminal);
-  t.finish(io);
-  t.expect(live.use_count() == 1, "the function is left behind");
-}
-
 const std::vector<int> numbers{1, 2, 3, 4, 5, 6, 7};
 
 MEMORY_CASE(map_runs, "async_map") {
-  each_case(t, {}, [](auto& io, auto live, auto h) {
+  operation_case(t, {}, [](auto& io, auto live, auto h) {
     bulkhead::async_map(
         io, numbers, 2,
         [live](int n) -> asio::awaitable<int> {
@@ -284,13 +272,13 @@ MEMORY_CASE(map_runs, "async_map") {
   });
 }
 MEMORY_CASE(for_each_runs, "async_for_each") {
-  each_case(t, {}, [](auto& io, auto live, auto h) {
+  operation_case(t, {}, [](auto& io, auto live, auto h) {
     bulkhead::async_for_each(
         io, numbers, 3, [live, &io](int) { return asio::post(io, asio::deferred); }, std::move(h));
   });
 }
 MEMORY_CASE(for_each_cancelled, "async_for_each: cancelled") {
-  each_case(t, {aborted}, [](auto& io, auto live, auto h) {
+  operation_case(t, {aborted}, [](auto& io, auto live, auto h) {
     bulkhead::async_for_each(
         io, numbers, 3,
         [live](int) -> asio::awaitable<void> {
@@ -301,7 +289,7 @@ MEMORY_CASE(for_each_cancelled, "async_for_each: cancelled") {
   });
 }
 MEMORY_CASE(first_runs, "async_first") {
-  each_case(t, {}, [](auto& io, auto live, auto h) {
+  operation_case(t, {}, [](auto& io, auto live, auto h) {
     bulkhead::async_first(
         io, numbers, 2,
         [live](int n) -> asio::awaitable<int> {
@@ -313,7 +301,7 @@ MEMORY_CASE(first_runs, "async_first") {
   });
 }
 MEMORY_CASE(first_fails, "async_first: nothing succeeds") {
-  each_case(t, {}, [](auto& io, auto live, auto h) {
+  operation_case(t, {}, [](auto& io, auto live, auto h) {
     bulkhead::async_first(
         io, numbers, 2, [live](int) { throw std::bad_alloc(); }, std::move(h));
   });
