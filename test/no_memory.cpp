@@ -30,6 +30,7 @@
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/recycling_allocator.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -191,7 +192,16 @@ BOOST_AUTO_TEST_CASE(what_stands_in_a_lane_survives_that_its_runner_cannot_be_po
     bulkhead::lanes set(io, {.concurrency = 1, .batch = 1});
     const bulkhead::lane l = set.open();
     int ran = 0;
-    for (int i = 0; i != 4; ++i) BOOST_TEST(l.try_submit([&] { ++ran; }));
+    std::vector<std::vector<char, asio::recycling_allocator<char>>> kept;
+    kept.reserve(12);
+    const auto function = [&] { // takes what Asio has kept, so that the next runner's memory is new
+      ++ran;
+      try {
+        for (int i = 0; i != 3; ++i) kept.emplace_back(64);
+      } catch (const std::bad_alloc&) {
+      }
+    };
+    for (int i = 0; i != 4; ++i) BOOST_TEST(l.try_submit(function));
     {
       const auto armed = arm();
       test::run(io);

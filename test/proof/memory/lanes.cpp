@@ -120,6 +120,19 @@ MEMORY_CASE(lane_cut, "lane: with an executor on the way") {
   t.expect(ran == given, "a handler is lost");
 }
 
+/// One function whose end nobody hears of, and one with a handler.
+template <class Set, class Key>
+void submit_for(trial& t, asio::io_context& io, Set& set, const Key& key, std::size_t& accepted,
+                std::size_t& ran) {
+  t.attempt([&] { accepted += set.try_submit(key, [&] { ++ran; }); });
+  t.with_handler(io.get_executor(), {}, [&](auto h) {
+    t.attempt([&] {
+      set.async_submit(
+          key, [] {}, std::move(h));
+    });
+  });
+}
+
 MEMORY_CASE(tenants, "tenants") {
   asio::io_context io;
   std::optional<bulkhead::tenants<std::string>> all;
@@ -129,16 +142,7 @@ MEMORY_CASE(tenants, "tenants") {
       }))
     return;
   std::size_t ran = 0, accepted = 0;
-  for (char c = 'a'; c != 'f'; ++c) {
-    const std::string key(50, c);
-    t.attempt([&] { accepted += all->try_submit(key, [&] { ++ran; }); });
-    t.with_handler(io.get_executor(), {}, [&](auto h) {
-      t.attempt([&] {
-        all->async_submit(
-            key, [] {}, std::move(h));
-      });
-    });
-  }
+  for (char c = 'a'; c != 'f'; ++c) submit_for(t, io, *all, std::string(50, c), accepted, ran);
   t.poll(io);
   t.attempt([&] { all->for_each([](const std::string&, const bulkhead::lane&) {}); });
   t.attempt([&] { all->evict_idle(); });
@@ -154,15 +158,7 @@ MEMORY_CASE(shards, "shards") {
   std::optional<bulkhead::shards> all;
   if (!t.attempt([&] { all.emplace(io, 3, bulkhead::shards_options{.name = "shards"}); })) return;
   std::size_t ran = 0, accepted = 0;
-  for (int key = 0; key != 5; ++key) {
-    t.attempt([&] { accepted += all->try_submit(key, [&] { ++ran; }); });
-    t.with_handler(io.get_executor(), {}, [&](auto h) {
-      t.attempt([&] {
-        all->async_submit(
-            key, [] {}, std::move(h));
-      });
-    });
-  }
+  for (int key = 0; key != 5; ++key) submit_for(t, io, *all, key, accepted, ran);
   t.poll(io);
   t.finish(io);
   t.expect(ran == accepted, "a function is lost");
