@@ -9,8 +9,8 @@
 
 legs.py LEG BUILD [--full] [--seed N]
 
-With --full a row runs its leg. Without, it reports what build/record says that the leg has shown of
-this very commit, and is skipped where there is no such record.
+With --full a row runs its leg. Without, it reports what build/record or doc/record says that the leg
+has shown of the very files that it is made of, and is skipped where there is no such record.
 """
 
 import json
@@ -31,6 +31,9 @@ def output_of(*command):
     return done.stdout.strip()
 
 
+NAMES = ["models", *(line.split()[0] for line in output_of(MATRIX, "--list").splitlines())]
+
+
 def row(leg):
     watched = leg.endswith("san") or leg == "valgrind"
     return (("sanitizers: " if watched else "portability: ") + leg,
@@ -39,22 +42,42 @@ def row(leg):
 
 
 def rows():
-    legs = [line.split()[0] for line in output_of(MATRIX, "--list").splitlines()]
     models = ("spin models", "no errors; each seeded bug caught",
               [sys.executable, "-B", __file__, "models"])
-    return [models, *(row(leg) for leg in legs)]
+    return [models, *(row(leg) for leg in NAMES if leg != "models")]
 
 
-def record(leg):
-    try:
-        return json.loads((TOP / f"build/record/{leg}.json").read_text())
-    except FileNotFoundError:
-        return None
+def tree():
+    """As it is in records."""
+    return output_of("bash", "-c", ". test/support/record.sh; tree")
+
+
+def records(leg):
+    """What is kept of it, the newest first."""
+    files = (TOP / where / f"{leg}.json" for where in ("build/record", "doc/record"))
+    found = [json.loads(file.read_text()) for file in files if file.exists()]
+    return sorted(found, key=lambda record: record["date"], reverse=True)
+
+
+def of_this_tree(leg):
+    """The newest record of what is checked out here, or None."""
+    here = tree()
+    return next((r for r in records(leg) if r["clean"] and r["tree"] == here), None)
+
+
+def keep():
+    """Brings what is recorded of this tree to where it is committed."""
+    kept = TOP / "doc/record"
+    kept.mkdir(exist_ok=True)
+    for leg in NAMES:
+        found = of_this_tree(leg)
+        if found:
+            (kept / f"{leg}.json").write_text(json.dumps(found) + "\n")
 
 
 def show(found):
     print(json.dumps({"tried": found["passed"] + found["failed"], "lost": found["failed"],
-                      "note": f"{found['with']}, run at {found['date']}"}))
+                      "note": f"{found['with']}; run at {found['date']}, commit {found['commit']}"}))
     return 0 if found["failed"] == 0 else 1
 
 
@@ -71,21 +94,16 @@ def run(leg, command, cannot_run):
         reasons = [s.split(": ", 1)[1] for s in lines if s.startswith(f"{leg} skipped: ")] or lines
         print(json.dumps({"skipped": " ".join(s.strip() for s in reasons)}))
         return 0
-    found = record(leg)
-    return show(found) if found else 1
+    found = records(leg)
+    return show(found[0]) if found else 1
 
 
 def report(leg, command):
-    """Shows what was recorded of this commit, if it is what is checked out here."""
-    found = record(leg)
-    if not found:
-        why = "not run yet"
-    elif output_of("git", "status", "--porcelain"):
-        why = "files differ from the commit"
-    elif not found["clean"] or found["commit"] != output_of("git", "rev-parse", "HEAD"):
-        why = "not run for this commit"
-    else:
+    """Shows what was recorded of what is checked out here."""
+    found = of_this_tree(leg)
+    if found:
         return show(found)
+    why = "not run for these files" if records(leg) else "not run yet"
     print(json.dumps({"skipped": f"{why}; --full does, or {' '.join(command)}"}))
     return 0
 

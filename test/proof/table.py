@@ -166,7 +166,7 @@ def main():
     amount.add_argument("--full", action="store_true", help="all of it; takes many hours")
     parser.add_argument("--only", metavar="REGEX", help="the rows whose name matches")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--doc", action="store_true", help=f"writes doc/{DOC.name} as well")
+    parser.add_argument("--doc", action="store_true", help=f"writes doc/{DOC.name} and doc/record as well")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error(f"--seed must be at least 0 (got {options.seed})")
@@ -214,6 +214,7 @@ def main():
     say(f"{results.count('passed')} passed, {results.count('FAILED')} failed")
     if options.doc:
         DOC.write_text(DOC_HEAD + "\n".join(printed) + "\n----\n")
+        legs.keep()
     return 1 if "FAILED" in results or "passed" not in results else 0
 
 

@@ -6,12 +6,19 @@
 # file LICENSE_1_0.txt or copy at http://www.boost.org/LICENSE_1_0.txt)
 #
 
-# To be sourced, in the top directory. What a run has shown of a commit is kept in build/record, where
-# test/proof/legs.py reads it.
+# To be sourced, in the top directory. What the legs and the models have shown is kept in build/record,
+# where test/proof/legs.py reads it; `test/reliability --doc` keeps it in doc/record as well.
 
-# The commit, and a line for each file that differs from it.
+# What legs and models are made of, or what they show is not.
+record_of=(. ':!doc' ':!README.md' ':!.ci' ':!test/bench' ':!test/proof' ':!test/reliability'
+  ':!test/support/record.sh')
+
+# A hash of these files, and a line for each that differs from the commit.
 tree() {
-  { git rev-parse HEAD && git status --porcelain; } 2>/dev/null || echo "unknown"
+  {
+    git ls-files -s -- "${record_of[@]}" | git hash-object --stdin &&
+      git status --porcelain -- "${record_of[@]}"
+  } 2>/dev/null || echo "unknown"
 }
 
 # record NAME BEFORE PASSED FAILED WITH: BEFORE is what `tree` printed before anything was built.
@@ -19,6 +26,7 @@ record() {
   local clean=false
   if [[ $2 =~ ^[0-9a-f]+$ ]] && [ "$2" = "$(tree)" ]; then clean=true; fi
   mkdir -p build/record
-  printf '{"commit": "%s", "clean": %s, "date": "%s", "passed": %d, "failed": %d, "with": "%s"}\n' \
-    "${2%%$'\n'*}" $clean "$(date -u +%FT%TZ)" "$3" "$4" "$5" >"build/record/$1.json"
+  printf '{"commit": "%s", "tree": "%s", "clean": %s, "date": "%s", "passed": %d, "failed": %d, "with": "%s"}\n' \
+    "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "${2%%$'\n'*}" $clean \
+    "$(date -u +%FT%TZ)" "$3" "$4" "$5" >"build/record/$1.json"
 }
