@@ -263,7 +263,8 @@ private:
 
 // --- timeout ----------------------------------------------------------------------------------------
 
-/// Three that race: the signal, the end of the operation, and the deadline.
+/// Three that race: the signals, the ends of the operations, and the deadlines. These come while the
+/// other two are on their way, slowly, from one operation to the next.
 class deadlines final : public proof::contest {
 public:
   deadlines() : contest("timeout that expires") {}
@@ -271,26 +272,48 @@ public:
   void prepare(round& r) override {
     if (!semaphore_) semaphore_.emplace(r.worker, size);
     held_ = semaphore_->try_acquire(size).value();
+    r.executor = r.worker.get_executor(); // which looks after the time of all of them meanwhile
+    deadline_ = clock::now() + soon_;
   }
   void start(round& r, racer& e) override {
-    const std::chrono::microseconds soon(20 << (++started_ % 8)); // or not before the signal
-    semaphore_->async_acquire(1, bulkhead::timeout(soon, finish(r, e)));
+    deadline_ += gap;
+    semaphore_->async_acquire(1, bulkhead::timeout(deadline_ - clock::now(), finish(r, e)));
+  }
+  void cancel(racer& e, asio::cancellation_type type) override {
+    linger();
+    contest::cancel(e, type);
   }
   void grant(round&) override {
-    while (held_.weight() != 0) held_.split(1).release();
+    while (held_.weight() != 0) {
+      linger();
+      held_.split(1).release();
+    }
   }
   std::string settle(round& r) override {
     held_.release();
     for (racer& e : r.racers) e.permit.release();
+    // So that a third of the operations come too late.
+    const std::size_t late = r.count(racer::late);
+    soon_ = std::clamp(3 * late > size ? soon_ + soon_ / 8 : soon_ - soon_ / 8, shortest, longest);
     if (semaphore_->idle()) return {};
     return number(semaphore_->in_use()) + " units in use in the end";
   }
   bool has_deadline() const override { return true; }
 
 private:
+  using clock = std::chrono::steady_clock;
+  static constexpr std::chrono::microseconds gap{4};
+  static constexpr std::chrono::nanoseconds shortest{1'000}, longest{100'000'000};
+
+  static void linger() {
+    for (const auto end = clock::now() + gap; clock::now() < end;) {
+    }
+  }
+
   std::optional<bulkhead::semaphore> semaphore_;
   bulkhead::permit held_;
-  std::size_t started_ = 0;
+  clock::time_point deadline_;             // of the last one started
+  std::chrono::nanoseconds soon_{100'000}; // from the beginning to the first deadline
 };
 
 std::vector<std::unique_ptr<proof::contest>> contests() {

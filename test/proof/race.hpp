@@ -26,6 +26,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <exception>
 #include <iterator>
@@ -257,8 +258,12 @@ public:
 
   std::uint64_t random() { return random_(); }
 
+  /// By twice as much as the last time, as long as the same one wins; then by half as much.
   void adjust(bool cancelled_more) {
-    steps_ = std::clamp(steps_ + (cancelled_more ? 2 : -2), -1000L, 1000L);
+    change_ = cancelled_more == (change_ > 0) ? 2 * change_ : -change_ / 2;
+    if (std::abs(change_) < 2) change_ = cancelled_more ? 2 : -2;
+    change_ = std::clamp(change_, -1024L, 1024L);
+    steps_ = std::clamp(steps_ + change_, -10000L, 10000L);
   }
 
 private:
@@ -270,7 +275,7 @@ private:
   }
 
   std::mt19937_64 random_;
-  long steps_ = 0;
+  long steps_ = 0, change_ = 2;
 };
 
 /// How the races went.
