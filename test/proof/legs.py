@@ -8,6 +8,7 @@
 """The rows that run elsewhere: the legs of test/matrix, and the models.
 
 legs.py LEG BUILD [--full] [--seed N]
+legs.py --keep             brings what build/record says of what is checked out here to doc/record
 
 With --full a row runs its leg. Without, it reports what build/record or doc/record says that the leg
 has shown of the very files that it is made of, and is skipped where there is no such record.
@@ -66,7 +67,7 @@ def of_this_tree(leg):
 
 
 def keep():
-    """Brings what is recorded of this tree to where it is committed."""
+    """What is recorded of this tree is to be committed."""
     kept = TOP / "doc/record"
     kept.mkdir(exist_ok=True)
     for leg in NAMES:
@@ -110,6 +111,9 @@ def report(leg, command):
 
 def main():
     leg = sys.argv[1]
+    if leg == "--keep":
+        keep()
+        return 0
     command, cannot_run = (["test/model/run"], 2) if leg == "models" else ([MATRIX, leg], 77)
     return run(leg, command, cannot_run) if "--full" in sys.argv else report(leg, command)
 

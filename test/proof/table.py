@@ -39,9 +39,9 @@ DOC_HEAD = """\
 What `test/reliability` printed. A row is what was tried, how often, how much of it was lost, how long
 that took, and when it passes; below it are figures of its own, and what became of others to which the
 same was done, each in a process of its own.
-
-----
 """
+BLOCK = re.compile(r"^== ([^\n]+)\n\n----\n(.*?)\n----$", re.MULTILINE | re.DOTALL)
+QUICK, FULL = "Quick", "Full"  # as the page has them
 
 # The rows that are programs of their own: name, when it passes, and the words to start it with, to
 # which the directory of the build is added.
@@ -153,6 +153,14 @@ def commit():
     return legs.output_of("git", "describe", "--always", "--dirty") or "unknown"
 
 
+def write_page(title, printed):
+    """What is printed takes the place of what was, under its title."""
+    blocks = dict(BLOCK.findall(DOC.read_text())) if DOC.exists() else {}
+    blocks[title] = printed
+    DOC.write_text(DOC_HEAD + "".join(f"\n== {t}\n\n----\n{blocks[t]}\n----\n"
+                                      for t in (QUICK, FULL) if t in blocks))
+
+
 def rank(row):
     name = row.name.partition(":")[0]
     return ORDER.index(name) if name in ORDER else len(ORDER)
@@ -213,7 +221,7 @@ def main():
         (f", {skipped} skipped" if skipped else ""))
     say(f"{results.count('passed')} passed, {results.count('FAILED')} failed")
     if options.doc:
-        DOC.write_text(DOC_HEAD + "\n".join(printed) + "\n----\n")
+        write_page(FULL if options.full else QUICK, "\n".join(printed))
         legs.keep()
     return 1 if "FAILED" in results or "passed" not in results else 0
 
