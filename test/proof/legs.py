@@ -48,9 +48,9 @@ def rows():
     return [models, *(row(leg) for leg in NAMES if leg != "models")]
 
 
-def tree():
+def tree(leg):
     """As it is in records."""
-    return output_of("bash", "-c", ". test/support/record.sh; tree")
+    return output_of("bash", "-c", f". test/support/record.sh; tree {leg}")
 
 
 def records(leg):
@@ -62,7 +62,7 @@ def records(leg):
 
 def of_this_tree(leg):
     """The newest record of what is checked out here, or None."""
-    here = tree()
+    here = tree(leg)
     return next((r for r in records(leg) if r["clean"] and r["tree"] == here), None)
 
 

@@ -9,22 +9,25 @@
 # To be sourced, in the top directory. What the legs and the models have shown is kept in build/record,
 # where test/proof/legs.py reads it; `test/reliability --doc` keeps it in doc/record as well.
 
-# What legs and models are made of, or what they show is not.
-record_of=(. ':!doc' ':!README.md' ':!.ci' ':!test/bench' ':!test/proof' ':!test/reliability'
-  ':!test/support/record.sh')
-
-# A hash of these files, and a line for each that differs from the commit.
+# What NAME is made of: a hash of these files, and a line for each that differs from the commit. NAME
+# is a leg of test/matrix, or "models".
 tree() {
+  local of=(. ':!doc' ':!README.md' ':!.ci' ':!test/bench' ':!test/proof' ':!test/reliability')
+  case $1 in
+    models) of=(test/model test/support/install.sh) ;;
+    *san | valgrind) of+=(':!test/model' ':!example' ':!test/'{consume,refused,standalone}) ;;
+    *) of+=(':!test/model') ;;
+  esac
   {
-    git ls-files -s -- "${record_of[@]}" | git hash-object --stdin &&
-      git status --porcelain -- "${record_of[@]}"
+    git ls-files -s -- "${of[@]}" | git hash-object --stdin &&
+      git status --porcelain -- "${of[@]}"
   } 2>/dev/null || echo "unknown"
 }
 
-# record NAME BEFORE PASSED FAILED WITH: BEFORE is what `tree` printed before anything was built.
+# record NAME BEFORE PASSED FAILED WITH: BEFORE is what `tree NAME` printed before anything was built.
 record() {
   local clean=false
-  if [[ $2 =~ ^[0-9a-f]+$ ]] && [ "$2" = "$(tree)" ]; then clean=true; fi
+  if [[ $2 =~ ^[0-9a-f]+$ ]] && [ "$2" = "$(tree "$1")" ]; then clean=true; fi
   mkdir -p build/record
   printf '{"commit": "%s", "tree": "%s", "clean": %s, "date": "%s", "passed": %d, "failed": %d, "with": "%s"}\n' \
     "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "${2%%$'\n'*}" $clean \
