@@ -17,6 +17,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -188,39 +189,49 @@ def change(pair):
     return pair[1] / pair[0] - 1
 
 
-def ageing(old, fresh, size, rate, rounds, seconds):
+def ageing(old, fresh, size, rate, pairs, seconds):
     """How much longer the p99 of a service is than that of a fresh one beside it, each with half of the
     load. Whatever else happens on the machine happens to both; and as arrivals that come in bursts make
-    as much of a difference as is looked for, each has those of the other in the next round."""
-    words = ("--bytes", size, "--rate", round(rate / 2), "--seconds", seconds)
+    as much of a difference as is looked for, each has those of the other in the second half of a
+    pair. The median of the pairs, for while the machine is so slow that the load is too much, a p99 says
+    nothing."""
+    words = ("--bytes", size, "--rate", max(1, round(rate / 2)), "--seconds", seconds)
     ratios = []
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        for n in range(rounds):
-            seeds = old.seed + n // 2 * 2, old.seed + n // 2 * 2 + 1
-            one, other = (threads.submit(service.load, *words, seed=seeds[(n + i) % 2])
-                          for i, service in enumerate((old, fresh)))
-            pair = other.result()["p99_ms"], one.result()["p99_ms"]
-            print(f"p99 of a fresh service {pair[0]:.2f} ms, of the old one {pair[1]:.2f} ms")
-            ratios.append(pair[1] / pair[0])
-    return statistics.geometric_mean(ratios) - 1
+        for n in range(pairs):
+            seeds = [old.seed + 2 * n, old.seed + 2 * n + 1]
+            product = 1
+            for _ in range(2):
+                runs = [threads.submit(service.load, *words, seed=seed)
+                        for service, seed in zip((old, fresh), seeds)]
+                p99 = [run.result()["p99_ms"] for run in runs]
+                product *= p99[0] / p99[1]
+                seeds.reverse()
+            ratios.append(math.sqrt(product))
+    print("p99 of the old service to that of the fresh one:", *(f"{r:.2f}" for r in ratios))
+    return statistics.median(ratios) - 1
 
 
 def soak(options, losses):
     size = 32 * 1024
-    window, seconds = (60, 8 * 3600) if options.full else (5, 240)
-    seconds = options.seconds or seconds
-    rounds, round_seconds = 4, 60 if options.full else 15
+    window, part, parts = (60, 600, 48) if options.full else (5, 40, 6)
+    parts = options.parts or parts
+    seconds = part * parts
+    pairs, half = 7, 60 if options.full else 5
     warm_up = seconds // 10
     with Service(options.build, options.seed) as service:
         at_rest = service.sample()
-        rate = max(1, round(.7 * capacity(service, size, 8)))
-        samples = []
-        result = service.load("--bytes", size, "--rate", rate, "--seconds", seconds,
-                              "--window", window, "--verify-every", 10_000 if options.full else 100,
-                              watch=lambda: samples.append(service.sample()))
+        samples, rates, results = [], [], []
+        for _ in range(parts):  # a machine that is slower for some minutes has less than 70 % then
+            rate = max(1, round(.7 * capacity(service, size, 4)))
+            rates.append(rate)
+            results.append(service.load("--bytes", size, "--rate", rate, "--seconds", part,
+                                        "--window", window,
+                                        "--verify-every", 10_000 if options.full else 100,
+                                        watch=lambda: samples.append(service.sample())))
         with Service(options.build, options.seed) as fresh:
             capacity(fresh, size, 2)
-            drift = ageing(service, fresh, size, rate, rounds, round_seconds)
+            drift = ageing(service, fresh, size, rate, pairs, half)
             fresh.account(losses)
         end = time.monotonic() + 10
         while ((after := service.sample()).descriptors != at_rest.descriptors and
@@ -229,7 +240,7 @@ def soak(options, losses):
         service.account(losses)
 
     samples = samples[warm_up:seconds]
-    windows = [w for w in result["windows"] if w["offered"]][warm_up // window:]
+    windows = [w for r in results for w in r["windows"] if w["offered"]][warm_up // window:]
 
     # A connection is a descriptor, and clients come and go.
     rss = quarters([s.rss for s in samples])
@@ -246,12 +257,13 @@ def soak(options, losses):
     p99s = [w["p99_ms"] for w in windows]
     print("p99 of each window, in ms:", *(f"{p:.2f}" for p in p99s))
     p99 = quarters(p99s)
-    note = (f"{rate} requests/s for {seconds} s, {POOL_THREADS} pool threads; "
+    refused, late = (sum(r[field] for r in results) for field in ("unavailable", "timed_out"))
+    note = (f"{min(rates)} to {max(rates)} requests/s for {seconds} s, {POOL_THREADS} pool threads; "
             f"RSS {rss[0] / MIB:.2f}, then {rss[1] / MIB:.2f} MiB; {at_rest.threads} threads; "
             f"{at_rest.descriptors} descriptors beside connections; "
             f"p99 beside a fresh service {drift:+.1%}; "
             f"p99 of {window} s: {p99[0]:.2f}, in the end {p99[1]:.2f} ms ({change(p99):+.1%}), which is "
-            f"the machine's drift, too; 503: {result['unavailable']}, 504: {result['timed_out']}")
+            f"the machine's drift, too; 503: {refused}, 504: {late}")
     return service, note
 
 
@@ -328,7 +340,7 @@ def main():
     amount.add_argument("--quick", action="store_true")
     amount.add_argument("--full", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=int, help="of the soak, instead of 240 or 8 hours")
+    parser.add_argument("--parts", type=int, help="of the soak, 40 s each, or 10 minutes if full")
     options = parser.parse_args()
 
     losses = Losses()
