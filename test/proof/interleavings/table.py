@@ -88,7 +88,7 @@ def main():
     library = Program(here / "proof_interleavings")
     textbook = Program(here / "proof_textbook")
     bugs = [line.split() for line in (here / "bugs.txt").read_text().splitlines()]
-    points, random = (10_000_000_000, 1_000_000) if options.full else (20_000_000, 3_000)
+    points, random = (10_000_000_000, 1_000_000) if options.full else (20_000_000, 17_600)
     amounts = (points, random, options.seed)
     a_few = (20_000_000, 10_000, options.seed)
 
