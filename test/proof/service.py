@@ -262,8 +262,8 @@ def soak(options, losses):
             f"RSS {rss[0] / MIB:.2f}, then {rss[1] / MIB:.2f} MiB; {at_rest.threads} threads; "
             f"{at_rest.descriptors} descriptors beside connections; "
             f"p99 beside a fresh service {drift:+.1%}; "
-            f"p99 of {window} s: {p99[0]:.2f}, in the end {p99[1]:.2f} ms ({change(p99):+.1%}), which is "
-            f"the machine's drift, too; 503: {refused}, 504: {late}")
+            f"p99 of {window} s: {p99[0]:.2f}, in the end {p99[1]:.2f} ms ({change(p99):+.1%}), "
+            f"which is the machine's drift, too; 503: {refused}, 504: {late}")
     return service, note
 
 

@@ -174,7 +174,8 @@ def main():
     amount.add_argument("--full", action="store_true", help="all of it; takes many hours")
     parser.add_argument("--only", metavar="REGEX", help="the rows whose name matches")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--doc", action="store_true", help=f"writes doc/{DOC.name} and doc/record as well")
+    parser.add_argument("--doc", action="store_true",
+                        help=f"writes doc/{DOC.name} and doc/record as well")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error(f"--seed must be at least 0 (got {options.seed})")

@@ -12,10 +12,10 @@
 # What NAME is made of: a hash of these files, and a line for each that differs from the commit. NAME
 # is a leg of test/matrix, or "models".
 tree() {
-  local of=(. ':!doc' ':!README.md' ':!.ci' ':!test/bench' ':!test/proof' ':!test/reliability')
+  local of=(. ':!doc' ':!.ci' ':!test/'{bench,proof,reliability,support/record.sh})
   case $1 in
     models) of=(test/model test/support/install.sh) ;;
-    *san | valgrind) of+=(':!test/model' ':!example' ':!test/'{consume,refused,standalone}) ;;
+    *san | valgrind) of+=(':!README.md' ':!example' ':!test/'{model,consume,refused,standalone}) ;;
     *) of+=(':!test/model') ;;
   esac
   {
