@@ -9,6 +9,7 @@
 // BULKHEAD_SEED=n runs that seed only.
 
 #include "support/global_new.hpp"
+#include "support/random.hpp"
 #include "support/reference_queue.hpp"
 #include "support/run.hpp"
 #include "support/sanitizer.hpp"
@@ -22,7 +23,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
 #include <limits>
 #include <map>
@@ -579,11 +579,8 @@ void compare_with_reference(std::uint64_t seed, double minimum_share) {
 }
 
 void compare_many_with_reference(double minimum_share) {
-  const char* const given = std::getenv("BULKHEAD_SEED");
-  if (given) return compare_with_reference(std::strtoull(given, nullptr, 10), minimum_share);
-  const auto rounds = static_cast<std::uint64_t>(test::sanitized ? 1 : 6);
-  for (std::uint64_t seed = 1; seed <= rounds; ++seed)
-    BOOST_TEST_CONTEXT("BULKHEAD_SEED=" << seed) compare_with_reference(seed, minimum_share);
+  test::for_each_seed(test::sanitized ? 1 : 6,
+                      [&](std::uint64_t seed) { compare_with_reference(seed, minimum_share); });
 }
 
 } // namespace

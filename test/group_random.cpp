@@ -12,6 +12,7 @@
 // children are spawned.
 
 #include "support/places.hpp"
+#include "support/random.hpp"
 #include "support/run.hpp"
 #include "support/sanitizer.hpp"
 
@@ -30,7 +31,6 @@
 #include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -44,7 +44,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -53,7 +52,6 @@
 #include <stop_token>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 namespace asio = boost::asio;
 using asio::awaitable;
@@ -66,33 +64,11 @@ using bulkhead::group_options;
 using bulkhead::group_stats;
 using bulkhead::on_error;
 using bulkhead::task_group;
+using test::dice;
 using test::failure;
+using test::number_from_environment;
 
 namespace {
-
-std::optional<long> number_from_environment(const char* name) {
-  const char* s = std::getenv(name);
-  return s ? std::optional(std::strtol(s, nullptr, 10)) : std::nullopt;
-}
-
-/// Numbers at random, and the seeds of others.
-class dice {
-public:
-  explicit dice(std::uint64_t seed) noexcept : state_(seed) {}
-
-  unsigned operator()(unsigned n) noexcept { return static_cast<unsigned>(next() >> 33) % n; }
-  bool one_in(unsigned n) noexcept { return (*this)(n) == 0; }
-
-  std::uint64_t next() noexcept {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
-
-private:
-  std::uint64_t state_;
-};
 
 struct tally {
   std::atomic<long> accepted{0}, refused{0}, aborted{0}, deadlocks{0};            // by spawning
@@ -672,15 +648,14 @@ template <class Place>
 void storm() {
   const long all =
       number_from_environment("BULKHEAD_STORM").value_or(test::sanitized ? 30'000 : 150'000);
-  std::vector<unsigned> seeds{1, 2, 3};
-  if (auto seed = number_from_environment("BULKHEAD_SEED")) seeds = {static_cast<unsigned>(*seed)};
-  for (unsigned seed : seeds) BOOST_TEST_CONTEXT("seed " << seed) {
-      Place place;
-      world w(place.executor(), seed, all / 3 / static_cast<long>(seeds.size()));
-      w.begin();
-      place.finish();
-      w.check();
-    }
+  constexpr long rounds = 3;
+  test::for_each_seed(rounds, [&](std::uint64_t seed) {
+    Place place;
+    world w(place.executor(), seed, all / 3 / rounds);
+    w.begin();
+    place.finish();
+    w.check();
+  });
 }
 
 } // namespace

@@ -581,6 +581,27 @@ BOOST_AUTO_TEST_CASE(the_end_of_the_inner_context_destroys_all_uninvoked_whichev
   }
 }
 
+BOOST_AUTO_TEST_CASE(
+    what_the_end_of_the_inner_context_destroys_may_end_the_context_of_another_handler) {
+  std::atomic<int> alive{0}, calls{0};
+  for (bool waits : {false, true}) {
+    std::optional<asio::io_context> inner(std::in_place);
+    auto foreign = std::make_shared<asio::io_context>();
+    lanes l(inner->get_executor(), at_most(1));
+    const lane a = l.open({.queue_limit = waits ? 1u : 3u});
+    const auto count = [&calls, n = test::live(alive)](std::exception_ptr) { ++calls; };
+    a.async_submit([] {}, [count, foreign](std::exception_ptr) { count(nullptr); });
+    a.async_submit([] {}, asio::bind_executor(*foreign, count));
+    a.async_submit([] {}, count);
+    foreign.reset();
+    inner.reset();
+    BOOST_TEST(alive == 1); // `count`
+    BOOST_TEST(a.stats().cancelled == 3u);
+    BOOST_TEST(balanced(a.stats()));
+  }
+  BOOST_TEST(calls == 0);
+}
+
 BOOST_AUTO_TEST_CASE(what_is_left_of_a_lane_runs_on_when_a_handlers_context_has_gone) {
   std::atomic<int> alive{0}, calls{0};
   asio::io_context inner;

@@ -553,6 +553,21 @@ BOOST_AUTO_TEST_CASE(a_token_can_be_kept_and_used_again) {
   BOOST_TEST(done == 1);
 }
 
+BOOST_AUTO_TEST_CASE(a_token_with_a_callback_can_be_kept_and_used_again) {
+  asio::io_context io;
+  semaphore limiter(io, 1);
+  asio::steady_timer timer(io, 0s);
+  auto calls = std::make_shared<int>(0);
+  auto token = limited_by(limiter, [calls](error_code) {
+    if (calls) ++*calls;
+  });
+  timer.async_wait(token);
+  timer.async_wait(token);
+  timer.async_wait(std::move(token));
+  run(io);
+  BOOST_TEST(*calls == 3);
+}
+
 BOOST_AUTO_TEST_CASE(as_tuple_works_inside_and_outside) {
   asio::io_context io;
   semaphore limiter(io, 1);

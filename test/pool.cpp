@@ -2342,6 +2342,59 @@ BOOST_AUTO_TEST_CASE(what_a_blocked_handler_posted_runs_on_another_worker) {
   }
 }
 
+// The worker claims what it has posted, and blocks in the first.
+BOOST_AUTO_TEST_CASE(what_a_handler_posted_runs_although_the_first_of_it_blocks) {
+  pool p(2);
+  for (int round = 0; round != test::scaled(20); ++round)
+    for (int between = 0; between != 8; ++between) {
+      auto g = std::make_shared<test::gate>();
+      test::counter done;
+      asio::post(p, [&p, &done, g, between] {
+        asio::post(p, [&done, g] {
+          g->wait();
+          done.add();
+        });
+        for (int i = 0; i != between; ++i) asio::post(p, [&done] { done.add(); });
+        asio::post(p, [&done, g] {
+          g->open();
+          done.add();
+        });
+      });
+      done.wait_for(between + 2);
+    }
+}
+
+// The other worker sleeps at the reactor, where something is ready again and again that never comes
+// through the pool: its handler runs elsewhere. That goes on until what is waited for has run.
+BOOST_AUTO_TEST_CASE(what_a_blocked_handler_posted_runs_although_io_of_others_goes_on) {
+  pool p(2);
+  std::atomic<bool> done{false};
+  test::slot<void> over;
+  asio::steady_timer timer(p);
+  std::function<void()> expire = [&] {
+    timer.expires_after(std::chrono::seconds(0));
+    timer.async_wait(asio::bind_executor(asio::system_executor(), [&](error_code) {
+      if (done)
+        over.set_value();
+      else
+        expire();
+    }));
+  };
+  expire();
+  for (int round = 0; round != test::scaled(20); ++round) {
+    test::slot<void> seen;
+    asio::post(p, [&] {
+      test::slot<void> inner;
+      asio::post(p, [&] { inner.set_value(); }); // on the worker that has the events run
+      inner.get();
+      seen.set_value();
+    });
+    seen.get();
+  }
+  done = true;
+  over.get();
+}
+
 // --- Asio's own things on a pool ----------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(a_strand_on_a_pool_keeps_its_promise) {

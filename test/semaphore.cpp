@@ -47,6 +47,7 @@
 #include <functional>
 #include <latch>
 #include <memory>
+#include <memory_resource>
 #include <new>
 #include <optional>
 #include <random>
@@ -717,6 +718,105 @@ BOOST_AUTO_TEST_CASE(shutdown_of_a_handlers_context_destroys_that_handler_and_gr
   run(home);
   BOOST_TEST(granted(next));
   BOOST_TEST(s.waiting() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_the_context_of_the_semaphore) {
+  auto home = std::make_shared<asio::io_context>();
+  std::optional<asio::io_context> handlers(std::in_place);
+  semaphore s(home->get_executor(), 3);
+  permit p = take(s, 2);
+  int calls = 0;
+  s.async_acquire(3,
+                  asio::bind_executor(*handlers, [&calls, home](error_code, permit) { ++calls; }));
+  s.async_acquire(1, [&calls](error_code, permit) { ++calls; }); // it could be granted
+  home.reset();
+  handlers.reset();
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(s.in_use() == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_the_context_of_another_that_waits) {
+  std::optional<asio::io_context> home(std::in_place);
+  auto handlers = std::make_shared<asio::io_context>();
+  semaphore s(home->get_executor(), 1);
+  permit p = take(s);
+  std::atomic<int> alive{0};
+  int calls = 0;
+  s.async_acquire(1, [&calls, handlers](error_code, permit) { ++calls; });
+  s.async_acquire(1, asio::bind_executor(*handlers, [&calls, l = test::live(alive)](
+                                                        error_code, permit) { ++calls; }));
+  s.async_acquire(1, [&calls, l = test::live(alive)](error_code, permit) { ++calls; });
+  handlers.reset();
+  home.reset();
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(s.waiting() == 0u);
+  BOOST_TEST(s.stats().cancelled == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_the_semaphore_while_others_wait) {
+  std::optional<asio::io_context> home(std::in_place);
+  asio::io_context handlers;
+  auto s = std::make_shared<semaphore>(home->get_executor(), 1);
+  permit p = take(*s);
+  std::atomic<int> alive{0};
+  int calls = 0;
+  result elsewhere;
+  s->async_acquire(1, [&calls, s](error_code, permit) { ++calls; });
+  s->async_acquire(1, [&calls, l = test::live(alive)](error_code, permit) { ++calls; });
+  s->async_acquire(1, asio::bind_executor(handlers, into(elsewhere)));
+  s.reset();
+  home.reset();
+  run(handlers);
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(elsewhere.code == aborted);
+  p.release();
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_its_own_context) {
+  std::optional<asio::io_context> home(std::in_place);
+  auto handlers = std::make_shared<asio::io_context>();
+  semaphore s(home->get_executor(), 1);
+  permit p = take(s);
+  int calls = 0;
+  s.async_acquire(
+      1, asio::bind_executor(*handlers, [&calls, handlers](error_code, permit) { ++calls; }));
+  const std::weak_ptr<asio::io_context> watch = handlers;
+  handlers.reset();
+  home.reset();
+  BOOST_TEST(watch.expired());
+  BOOST_TEST(calls == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_own_the_memory_of_its_operation) {
+  std::optional<asio::io_context> io(std::in_place);
+  semaphore s(io->get_executor(), 1);
+  permit p = take(s);
+  auto arena = std::make_shared<std::pmr::monotonic_buffer_resource>();
+  s.async_acquire(1, asio::bind_allocator(std::pmr::polymorphic_allocator<>(arena.get()),
+                                          [arena](error_code, permit) {}));
+  const std::weak_ptr<void> watch = arena;
+  arena.reset();
+  io.reset();
+  BOOST_TEST(watch.expired());
+}
+
+BOOST_AUTO_TEST_CASE(an_acquisition_after_the_end_of_the_context_is_refused_also_with_holders) {
+  asio::io_context handlers;
+  for (bool tracks : {false, true}) {
+    std::optional<asio::io_context> home(std::in_place);
+    semaphore_options o;
+    o.track_holders = tracks;
+    semaphore s(home->get_executor(), 1, o);
+    home.reset();
+    error_code seen;
+    s.async_acquire(1, asio::bind_executor(handlers, [&](error_code ec, permit) { seen = ec; }));
+    run(handlers);
+    BOOST_TEST(seen == aborted);
+    BOOST_TEST(s.stats().rejected == 1u);
+    handlers.restart();
+  }
 }
 
 BOOST_AUTO_TEST_CASE(two_contexts_end_in_either_order) {

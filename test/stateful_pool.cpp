@@ -823,9 +823,9 @@ BOOST_AUTO_TEST_CASE(submissions_are_left_to_a_worker_that_is_making_its_state) 
 
 BOOST_AUTO_TEST_CASE(what_was_left_to_others_fails_when_the_last_of_them_cannot_do_it_either) {
   plan made;
-  clocked_pool p(made.factory(), workers(2), {1h, 1h});
   test::gate open;
   test::slot<void> started;
+  clocked_pool p(made.factory(), workers(2), {1h, 1h});
   p.submit([&](state_handle<traced> h) {
     started.set_value();
     open.wait();
@@ -914,13 +914,13 @@ BOOST_AUTO_TEST_CASE(continuations_and_io_go_on_while_some_stand_back_and_all_ot
 
 BOOST_AUTO_TEST_CASE(a_pause_holds_where_no_worker_can_make_its_state) {
   plan made(1);
+  test::gate open;
+  test::slot<void> started;
+  std::atomic<bool> ended{false}, second{false};
   clocked_pool p(made.factory(), workers(1), {1h, 1h});
   BOOST_TEST(number_of(error_of(p.async_submit(use, use_future))) == 1);
   p.submit(use);
   watched_clock::let_it_be_seen(); // it stands back
-  test::gate open;
-  test::slot<void> started;
-  std::atomic<bool> ended{false}, second{false};
   asio::post(p.get_executor(), [&] {
     started.set_value();
     open.wait();
@@ -1233,12 +1233,12 @@ BOOST_AUTO_TEST_CASE(functions_queued_behind_one_that_spoils_the_state_find_a_ne
 
 BOOST_AUTO_TEST_CASE(functions_behind_one_that_spoils_the_state_do_not_wait_for_what_needs_none) {
   plan made;
+  test::gate open;
+  test::slot<void> started;
   traced_pool p(made.factory(), workers(2));
   hold first, second;
   first.with_submissions(p);
   second.with_continuations(p);
-  test::gate open;
-  test::slot<void> started;
   p.submit([](state_handle<traced> h) { h.rebuild(); });
   asio::post(p.get_executor(), [&] {
     started.set_value();

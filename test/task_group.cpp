@@ -1492,6 +1492,80 @@ BOOST_AUTO_TEST_CASE(shutdown_of_the_context_destroys_children_and_handlers_unin
   g.reset();
 }
 
+BOOST_AUTO_TEST_CASE(what_the_end_of_the_context_destroys_may_end_the_context_of_another_handler) {
+  std::atomic<int> alive{0};
+  std::atomic<int> calls{0};
+  for (bool joins : {false, true}) {
+    std::optional<asio::io_context> io(std::in_place);
+    auto handlers = std::make_shared<asio::io_context>();
+    task_group g(io->get_executor(), group_options{.limit = 1});
+    g.spawn([l = live(alive)]() -> awaitable<void> { co_await forever(); });
+    const auto count = [&calls, l = live(alive)](auto&&...) { ++calls; };
+    if (joins) {
+      g.async_join([handlers, count](std::exception_ptr) { count(); });
+      g.async_join(asio::bind_executor(*handlers, count));
+    } else {
+      g.async_spawn([] {}, [handlers, count](error_code) { count(); });
+      g.async_spawn([l = live(alive)] {}, asio::bind_executor(*handlers, count));
+    }
+    g.spawn([l = live(alive)] {});
+    test::poll(*io);
+    handlers.reset();
+    io.reset();
+  }
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_the_context_of_the_group_or_of_the_scope) {
+  std::atomic<int> calls{0};
+  const auto count = [&calls](auto&&...) { ++calls; };
+  for (bool in_scope : {false, true}) {
+    auto io = std::make_shared<asio::io_context>();
+    std::optional<asio::io_context> handlers(std::in_place);
+    std::optional<task_group> g;
+    auto spawn = [&](task_group& group) {
+      group.spawn([]() -> awaitable<void> { co_await forever(); });
+      group.async_spawn([] {},
+                        asio::bind_executor(*handlers, [count, io](error_code) { count(); }));
+    };
+    auto body = [&](task_group& group) -> awaitable<void> {
+      spawn(group);
+      co_await forever();
+    };
+    if (in_scope)
+      async_scope(io->get_executor(), group_options{.limit = 1}, body,
+                  asio::bind_executor(*io, count));
+    else
+      spawn(g.emplace(io->get_executor(), group_options{.limit = 1}));
+    test::poll(*io);
+    const std::weak_ptr<asio::io_context> watch = io;
+    io.reset();
+    handlers.reset();
+    BOOST_TEST(watch.expired());
+  }
+  BOOST_TEST(calls == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_function_that_never_started_may_use_what_its_handler_owns_to_the_end) {
+  struct user {
+    explicit user(const int& i) noexcept : owned(&i) {}
+    ~user() { BOOST_TEST(*owned == 7); }
+    const int* owned;
+  };
+  for (bool home_ends : {false, true}) {
+    std::optional<asio::io_context> io(std::in_place), handlers(std::in_place);
+    task_group g(io->get_executor(), group_options{.limit = 1});
+    g.spawn([]() -> awaitable<void> { co_await forever(); });
+    auto owned = std::make_unique<int>(7);
+    auto f = [u = std::make_shared<user>(*owned)] {};
+    g.async_spawn(std::move(f),
+                  asio::bind_executor(*handlers, [o = std::move(owned)](error_code) {}));
+    test::poll(*io);
+    (home_ends ? io : handlers).reset();
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_scope_whose_handlers_context_ends_first_is_cancelled) {
   std::atomic<int> alive{0};
   std::atomic<int> calls{0};

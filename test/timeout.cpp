@@ -480,6 +480,44 @@ BOOST_AUTO_TEST_CASE(an_exception_of_the_initiation_leaves_nothing_behind) {
   run(io);
 }
 
+BOOST_AUTO_TEST_CASE(a_token_can_be_kept_and_used_again) {
+  asio::io_context io;
+  asio::steady_timer timer(io, 0s);
+  auto calls = std::make_shared<int>(0);
+  auto callback = [calls](auto...) {
+    if (calls) ++*calls;
+  };
+  auto token = soon(callback);
+  timer.async_wait(token);
+  timer.async_wait(token);
+  bulkhead::pool p(1);
+  auto other = soon(asio::bind_executor(io, callback));
+  p.async_submit([] {}, other);
+  p.async_submit([] {}, other);
+  p.join();
+  run(io);
+  BOOST_TEST(*calls == 4);
+}
+
+namespace {
+
+struct fragile_handler {
+  fragile_handler() = default;
+  fragile_handler(const fragile_handler&) { throw std::runtime_error("no copy"); }
+  fragile_handler(fragile_handler&&) noexcept = default;
+  void operator()(error_code) const {}
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(a_handler_that_cannot_be_copied_leaves_no_timer_behind) {
+  asio::io_context io;
+  asio::steady_timer timer(io, 0s);
+  const auto token = timeout(std::chrono::hours(1), fragile_handler());
+  BOOST_CHECK_THROW(timer.async_wait(token), std::runtime_error);
+  BOOST_TEST(run(io) == 0u);
+}
+
 // --- the order of adaptors -----------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(a_timeout_inside_of_limited_by_bounds_waiting_and_operation) {

@@ -92,7 +92,8 @@ std::shared_ptr<lanes_core> make_lanes(const asio::any_io_executor& inner, lanes
 /// Object lifetimes: handles, and executors, may outlive the set. Dropping them closes nothing: what is
 /// queued runs. When the set is destroyed, submissions that have not started complete with
 /// `operation_aborted`, the lane is closed, and what runs is left alone; continuations still run. When
-/// the inner executor's context shuts down, all that is queued is destroyed uninvoked.
+/// the inner executor's context shuts down, all that is queued is destroyed uninvoked. No context may be
+/// ended by the destructor of a function that never started.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for assigning to the handle).
 class lane {

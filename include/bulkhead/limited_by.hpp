@@ -304,7 +304,7 @@ struct boost::asio::async_result<bulkhead::limited_by_t<Limiter, Token>, Signatu
         bulkhead::detail::limited_initiation<kept, std::decay_t<Initiation>, refusal>(
             kept(token.limiter_), token.weight_, token.where_,
             std::forward<Initiation>(initiation)),
-        token.token_, std::forward<Args>(args)...);
+        std::forward<T>(token).token_, std::forward<Args>(args)...);
   }
 };
 

@@ -97,7 +97,7 @@ enum class on_full {
 /// Order: workers take what one thread submits in the order of its calls, up to 16 functions at a
 /// time; with one worker, so they do what all threads submit and post. What a worker's handlers post
 /// goes to a queue of its own, in the order of pool_options::order. Idle workers help themselves from
-/// the queues of busy ones, and from what these have taken and not started.
+/// the queues of busy ones, and from what these have taken and not started, if it is worth it: see below.
 ///
 /// Fairness: a worker takes at most 16 functions at a time from one place, its own queue and what
 /// comes from outside by turns, and looks for I/O every fourth time. So what stands first in its
@@ -111,18 +111,22 @@ enum class on_full {
 /// No work waits while a worker sleeps: for what comes from outside, one is woken at once. To wake a
 /// thread for each of the small functions that a handler posts would cost more than to run them, so
 /// that is done when 16 have gathered; with less, and with I/O while handlers of I/O run, a sleeping
-/// worker looks for itself within a millisecond. Nor does one that is awake take the last one or two
-/// from their poster before that, who mostly runs them sooner, with what they use in its cache. A pool
-/// without work uses no processor: one
-/// worker at a time searches a little while, if that has paid lately, and then all sleep.
+/// worker looks for itself within a millisecond. Nor are up to four taken at once from the worker that
+/// has posted them, who mostly runs them sooner, with what they use in its cache. They are left to it
+/// for about two milliseconds, or for as long as it posts more than one a microsecond: so coroutines
+/// that take turns with less work than that gather on one worker, and with more they spread. A pool
+/// without work uses no processor: one worker at a time searches a little while, if that has paid
+/// lately, and then all sleep.
 ///
 /// Memory: functions of up to 48 bytes stand in the queue itself, larger ones in memory that is used
 /// again, unless they have an allocator of their own. A pool keeps the memory of its longest queue.
 ///
 /// Timers, sockets, strands, co_spawn and spawn work on the pool. Its own workers poll for I/O; it
 /// starts no other thread. (A future of asio::use_future is set on Asio's own system_context, which
-/// has threads.) It is an io_context for that purpose only: whoever calls that base's run(), poll()
-/// or stop() through a reference is on his own, though the pool survives a stop().
+/// has threads.) A handler whose executor is another one that runs it where it stands, such as the
+/// system_executor, is part of that polling: while it blocks, no I/O goes on. The pool is an io_context
+/// for that purpose only: whoever calls that base's run(), poll() or stop() through a reference is on
+/// his own, though the pool survives a stop().
 ///
 /// What a submission or a posted handler throws goes to `on_exception`; what the function of an
 /// async_submit throws goes to its handler. An empty std::function and a null pointer are functions that
@@ -133,7 +137,8 @@ enum class on_full {
 /// program with a message. Handlers that wait in the pool and belong to another execution context
 /// complete with `operation_aborted` then, those that would run on the pool are destroyed
 /// uninvoked. When such another context shuts down first, its handlers are destroyed uninvoked; a
-/// function that runs for one of them is asked to stop and waited for.
+/// function that runs for one of them is asked to stop and waited for. None may be ended by the
+/// destructor of a function that never started.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for destroying).
 class pool : public asio::io_context {

@@ -100,8 +100,10 @@ inline group_core::policy policy_of(const group_options& o) noexcept {
 ///
 /// Object lifetimes: a group that is destroyed before it was joined cancels its children and leaves
 /// them alone; pending joins complete with `operation_aborted`. Only async_scope() guarantees that
-/// no child outlives it. Contexts that a group, its children or its waiters use may be destroyed in any
-/// order, but not by two threads at one time.
+/// no child outlives it. Contexts that a group and its waiters use may be destroyed in any order, but
+/// not by two threads at one time. One in which a coroutine waits that is a child, for a timer of
+/// another context say, must not outlive that of the group, as with asio::co_spawn. And none may be
+/// ended by the destructor of a function that never started.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for moving and destroying).
 class task_group {
@@ -181,7 +183,8 @@ public:
   ///                       would_deadlock      a child asks, and all children in flight would wait
   ///                                           for a slot of this group then
   ///                       operation_aborted   this wait, or the group, was cancelled
-  /// Exception safety      strong: if this throws (bad_alloc), the child was not accepted
+  /// Exception safety      strong: if this throws (bad_alloc), the child was not accepted; but where
+  ///                       there was a slot, it was if there is no memory to post the handler
   /// Complexity            O(1)
   template <class Child,
             asio::completion_token_for<void(error_code)> Token = asio::use_awaitable_t<>>

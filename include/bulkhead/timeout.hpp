@@ -64,7 +64,9 @@ public:
 ///                       so a signal may be emitted from any thread. A result that is there at once
 ///                       passes as well, so an immediate executor is not used. The allocator is the
 ///                       handler's
-/// Cancellation          as the operation's
+/// Cancellation          as the operation's. A signal that is emitted where that executor does not run
+///                       reaches the operation on its way there, after emit(): the I/O object has to
+///                       live until then
 /// Errors                deadline_exceeded, and those of the operation
 /// Thread safety         that of the operation; a token is safe to copy and to use again, shared
 ///                       objects are safe for const access
@@ -152,11 +154,11 @@ private:
     const gate_ptr<deadline<Clock>> d(new deadline<Clock>(
         executor_for(initiation, handler), executor_of_coroutine<Args...>(initiation)));
     d->run_first([&] {
-      d->listen(boost::asio::get_associated_cancellation_slot(handler));
+      handler_type own(std::forward<Handler>(handler)); // first, for it may throw
+      d->listen(boost::asio::get_associated_cancellation_slot(own));
       d->start(duration_);
-      std::move(initiation)(
-          timed_handler<Clock, handler_type>(handler_type(std::forward<Handler>(handler)), d),
-          std::forward<Args>(args)...);
+      std::move(initiation)(timed_handler<Clock, handler_type>(std::move(own), d),
+                            std::forward<Args>(args)...);
     });
   }
 
@@ -187,7 +189,7 @@ struct boost::asio::async_result<bulkhead::timeout_t<Clock, Token>, Signatures..
     return bulkhead::detail::adapted_initiate<Signatures...>::call(
         bulkhead::detail::timed_initiation<Clock, std::decay_t<Initiation>>(
             token.duration_, std::forward<Initiation>(initiation)),
-        token.token_, std::forward<Args>(args)...);
+        std::forward<T>(token).token_, std::forward<Args>(args)...);
   }
 };
 

@@ -282,8 +282,10 @@ private:
   layer any_deadline() {
     layer l;
     // No two are due at the same time; a few have passed before they begin.
-    l.duration =
-        std::chrono::nanoseconds(1000 * (static_cast<int>(any_(8)) - 1) + ++last_duration_ % 1000);
+    constexpr std::chrono::nanoseconds apart(1'000'000'000);
+    const auto since = polled_clock::now().time_since_epoch() % apart;
+    l.duration = (static_cast<int>(any_(8)) - 1) * apart - since +
+                 std::chrono::nanoseconds(++last_deadline_);
     return l;
   }
 
@@ -443,7 +445,7 @@ private:
   std::array<limiter, limiters> limiters_;
   std::map<int, operation> operations_;
   bool serves_ = false;
-  int last_id_ = 0, last_duration_ = 0;
+  int last_id_ = 0, last_deadline_ = 0;
 };
 
 } // namespace

@@ -8,6 +8,7 @@
 // A target without a fuzzer: the inputs that were kept, a line of hexadecimal digits each, in the file
 // that is named after `--`; and some at random. BULKHEAD_SEED=n has those of that seed.
 
+#include "../support/random.hpp"
 #include "../support/run.hpp"
 #include "../support/sanitizer.hpp"
 #include "fuzz.hpp"
@@ -17,7 +18,6 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <fstream>
 #include <random>
 #include <string>
@@ -36,6 +36,17 @@ std::vector<std::uint8_t> bytes_of(const std::string& line) {
   return bytes;
 }
 
+/// So many inputs of up to `size` bytes.
+void try_at_random(int inputs, std::uint32_t size) {
+  const auto seed = test::number_from_environment("BULKHEAD_SEED").value_or(1);
+  std::mt19937 random(static_cast<std::uint32_t>(seed));
+  for (; inputs != 0; --inputs) {
+    std::vector<std::uint8_t> bytes(random() % size);
+    for (auto& b : bytes) b = static_cast<std::uint8_t>(random());
+    BOOST_TEST_CONTEXT("input " << inputs) LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  }
+}
+
 } // namespace
 
 BOOST_AUTO_TEST_CASE(the_inputs_that_were_kept_show_no_divergence) {
@@ -51,11 +62,9 @@ BOOST_AUTO_TEST_CASE(the_inputs_that_were_kept_show_no_divergence) {
 }
 
 BOOST_AUTO_TEST_CASE(inputs_at_random_show_no_divergence) {
-  const char* const given = std::getenv("BULKHEAD_SEED");
-  std::mt19937 random(given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : 1);
-  for (int i = test::scaled(1000); i != 0; --i) {
-    std::vector<std::uint8_t> bytes(random() % 1000);
-    for (auto& b : bytes) b = static_cast<std::uint8_t>(random());
-    BOOST_TEST_CONTEXT("input " << i) LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
-  }
+  try_at_random(test::scaled(1000), 1000);
+}
+
+BOOST_AUTO_TEST_CASE(long_inputs_at_random_show_no_divergence) {
+  try_at_random(test::scaled(10), 50'000);
 }

@@ -10,10 +10,10 @@
  * cancel, and the contexts that shut down, in every order.
  *
  * Models        class users_of_engine, and of semaphore_core: give_back(), end_permit(),
- *               leave_owner(), wake(), complete_granted(), complete_all(), destroy_all(), arrive(),
- *               take(), cancel(), resize(), abandon(), on_context_shutdown(), enqueue(), self_; of
- *               operation: complete(), retire(), destroy(); shutdown_registry; the references of
- *               shared_ptr
+ *               leave_owner(), wake(), complete_granted(), complete_all(), destroy(), arrive(),
+ *               take(), take_at_shutdown(), cancel(), resize(), end(), abandon(),
+ *               on_context_shutdown(), enqueue(), self_; of operation: complete(), retire(),
+ *               destroy(); shutdown_registry; the references of shared_ptr
  * Left out      free_units but for who finds it shut, see semaphore.pml; close(), which ends the
  *               waits as abandon() does; forget(), which ends a permit as give_back() does. A
  *               registry is asked in one step, but for the wait at its end.
@@ -145,7 +145,7 @@ inline lock() {
 inline unlock() {
   atomic {
     touch();
-    assert(waiting == 0 || !fits(weight_of(first_of(waiting))));
+    assert(ended || waiting == 0 || !fits(weight_of(first_of(waiting))));
     if
     :: waiting == 0 && !ended && limit > 0 && in_use <= limit ->
        shut = false; free = limit - in_use; in_use = 0
@@ -227,7 +227,7 @@ inline complete(ops, how, id, last) {
   fi
 }
 
-/* operation::retire() of each, where it does anything */
+/* operation::retire(), where it does anything */
 inline retire(ops) {
   if
   :: (ops & 1) && is_foreign(0) ->
@@ -270,7 +270,7 @@ inline destroy(ops, id, last) {
 /* Under the lock. */
 inline wake(granted, id) {
   do
-  :: waiting != 0 && fits(weight_of(first_of(waiting))) ->
+  :: !ended && waiting != 0 && fits(weight_of(first_of(waiting))) ->
      atomic {
        touch();
        id = first_of(waiting);
@@ -532,10 +532,27 @@ proctype home() {
   refer(ok);
   if
   :: ok ->
-     lock();
-     end_waits(ops);
-     unlock();
-     destroy(ops, id, last);
+     do
+     :: lock(); /* take_at_shutdown() */
+        atomic {
+          touch();
+          ended = true;
+          if
+          :: waiting != 0 -> ops = one(first_of(waiting)); waiting = waiting & ~ops
+          :: else
+          fi
+        }
+        if
+        :: ops != 0 -> depart()
+        :: else
+        fi;
+        unlock();
+        if
+        :: ops == 0 -> break
+        :: else
+        fi;
+        destroy(ops, id, last)
+     od;
 #if BUG != 607
      wait_for_arrivals();
 #endif
@@ -561,8 +578,8 @@ proctype foreign() {
   if
   :: ok ->
      take(0, taken, granted, id);
-     destroy(taken, id, last);
      complete(granted, GRANTED, id, last);
+     destroy(taken, id, last);
      wait_for_arrivals();
      drop_reference()
   :: else

@@ -99,18 +99,17 @@ byte failures = 0, lasting = 0, stand_back_n = 0;
 #else
 #define is_kept(v, looker) (keeps_first[v] && !(looker != NOBODY && !needs_state[looker]))
 #endif
-#define sees(v, leaves_first) \
-  (is_full(begin[v] + leaves_first, end[v]) || is_full(begin[v] + leaves_first + 1, end[v]) || \
-   is_full(begin[v] + leaves_first + 2, end[v]))
+#define sees(b, e) (is_full(b, e) || is_full(b + 1, e) || is_full(b + 2, e))
 
-/* any_work(): whether what is kept is so is read before the claim */
+/* any_work(): whether the first is kept is read before the claim, and after it */
 inline any_work(self, looker) {
   STEP {
     r = (next_claimed < FUNCTIONS && cells[next_claimed] == FULL);
     v = 0;
     do
     :: atomic { !r && v < WORKERS -> kept = (v == self || is_kept(v, looker)) };
-       atomic { r = sees(v, kept); v++ }
+       atomic { b = begin[v]; e = end[v] };
+       atomic { b = b + (kept || is_kept(v, looker)); r = sees(b, e); b = 0; e = 0; v++ }
     :: atomic { else -> v = 0; kept = false }; break
     od
   }
@@ -181,7 +180,7 @@ inline share_work(self) {
 proctype worker(byte w) {
   byte v = 0;
   bool r = false, kept = false, is_searching = false, made = false, rests = false, fails = false;
-  byte c = 0;
+  byte b = 0, c = 0, e = 0;
 
 #ifdef SPOILS
   if
@@ -239,14 +238,15 @@ rob:
     do
     :: v < WORKERS && v != w ->
        kept = is_kept(v, w);
+       atomic { c = begin[v]; e = end[v] };
        atomic {
-         c = begin[v] + kept;
+         c = c + (kept || is_kept(v, w));
          do
-         :: c < end[v] && at(c) != FULL -> c++
+         :: c < e && at(c) != FULL -> c++
          :: else -> break
          od;
          if
-         :: is_full(c, end[v]) ->
+         :: is_full(c, e) ->
             if
             :: needs_state[w] -> keeps_first[w] = true
             :: else
@@ -255,9 +255,10 @@ rob:
             end[w] = c + 1;
             v = 0;
             c = 0;
+            e = 0;
             kept = false;
             goto found
-         :: else -> c = 0
+         :: else -> c = 0; e = 0
          fi
        };
        v++

@@ -14,7 +14,7 @@
  *               FROM_INSIDE others; EVENTS handlers come from the reactor. With OWNERS=2, functions 0
  *               and 1 run already, and each posts half of them.
  * Left out      see workers.pml; how long a period is; that a watch ends after eight periods and not
- *               after two; that two functions are few, and not just one
+ *               after two; that four functions are few, and not just one
  * Checked       every execution ends with all functions and handlers running at once: none is left
  *               to a worker that is busy while another one sleeps. Where it says fairly: it does end,
  *               so nobody leaves alone for ever what its owner never gets back to

@@ -16,8 +16,9 @@
  *
  * Functions are cells of one array: 0 .. FROM_OUTSIDE-1 is the shard's queue, the rest is the local
  * queues of those who run functions 0 .. OWNERS-1, of each as much as of the others. They do not get
- * back to them. run_queue is modelled in queue.pml; here, a claim and a look are one step each. One
- * function is few, and naps are counted up to NAPS.
+ * back to them, so they claim nothing of their own, and no owner is so fast that what stands there after
+ * a nap is left alone once more. run_queue is modelled in queue.pml; here, a claim and a look are one
+ * step each. One function is few, and naps are counted up to NAPS.
  *
  * EVERY FUNCTION AND EVERY HANDLER RUNS UNTIL ALL OF THEM HAVE BEEN STARTED, and there are no more
  * of them than workers. So the model comes to a wrong end, with a worker asleep for ever and others
@@ -27,10 +28,11 @@
  * Sequential consistency. parking::state_, parking::watched_, cell::publish(), cell::load_ordered()
  * and the last store of claim::set() are seq_cst; the rest of a sleeper, the list and reactor_ are
  * guarded by the parking's mutex. Some accesses are weaker. deferred_ and polls_ only say how long
- * a watcher watches. first_of_few() may miss a function, but then has_work() is asked; who reads naps_
- * or what was left alone too early takes a function sooner, or sees to it that somebody naps once
- * more. reactor_taken_ is relaxed, but changes under the parking's mutex: a worker that
- * gets up sees who sleeps there, and who sits down there later looks for work himself.
+ * a watcher watches. first_of_few() may miss a function, but then has_work() is asked, and may take
+ * many for few, which are left for a nap then; who reads naps_ or what was left alone too early takes
+ * a function sooner, or sees to it that somebody naps once more. reactor_taken_ is relaxed, but
+ * changes under the parking's mutex: a worker that gets up sees who sleeps there, and who sits down
+ * there later looks for work himself.
  * cell::publish_under_lock() and the unlocking that follows it are release stores, which may become
  * visible after the producer has read the word: here, the producer may read it before both.
  */
@@ -95,7 +97,7 @@ byte reactor_ = NOBODY;
 #ifdef WATCH
 bool watches[WORKERS], watched = false, deferred = false, polled[WORKERS];
 #if FROM_INSIDE
-byte naps = 0, left_alone[WORKERS], left_alone_at[WORKERS]; /* of the owner */
+byte naps = 0, left_alone_at[WORKERS]; /* of the owner: 1 + a number of naps */
 #endif
 #endif
 #ifdef ELASTIC
@@ -210,25 +212,21 @@ inline skip_taken(b, e, now) {
 #endif
 
 /* leaves_alone() of the owner o */
-inline leaves_alone(o, yes, first, now) {
+inline leaves_alone(o, yes, now) {
   atomic {
     skip_empty(local_next[o], local_end(o));
     if /* first_of_few(1) */
     :: is_full(local_next[o], local_end(o)) && !is_full(local_next[o] + 1, local_end(o)) ->
-       first = local_next[o];
-       now = naps
+       now = naps + 1
     :: else
     fi
   }
   if
-  :: first == 0
-  :: else ->
-     if
-     :: left_alone[kept(o)] == first -> yes = (left_alone_at[kept(o)] == now)
-     :: else -> left_alone_at[kept(o)] = now; left_alone[kept(o)] = first; yes = true
-     fi;
-     d_step { first = 0; now = 0 }
-  fi
+  :: now == 0 -> left_alone_at[kept(o)] = 0
+  :: now != 0 && left_alone_at[kept(o)] == 0 -> left_alone_at[kept(o)] = now; yes = true
+  :: now != 0 && left_alone_at[kept(o)] != 0 -> yes = (left_alone_at[kept(o)] == now)
+  fi;
+  now = 0
 }
 
 /* What any_work() sees in the local queues; if it `leaves` something alone, the rest of it. */
@@ -237,7 +235,7 @@ inline any_local(leaves, r) {
   do
   :: !r && o < OWNERS ->
      if
-     :: leaves -> leaves_alone(o, yes, first, now)
+     :: leaves -> leaves_alone(o, yes, now)
      :: else
      fi;
      if
@@ -563,7 +561,7 @@ proctype worker(byte w) {
   mtype what = 0;
 #if FROM_INSIDE
   bool alone[OWNERS], yes = false, left_some = false;
-  byte o = 0, first = 0, now = 0;
+  byte o = 0, now = 0;
 #endif
 #ifdef WATCH
   bool timed = false, woken = false;
@@ -630,7 +628,7 @@ search:
   STEP {
 #if FROM_INSIDE
     do
-    :: o < OWNERS -> leaves_alone(o, yes, first, now); alone[o] = yes; yes = false; o++
+    :: o < OWNERS -> leaves_alone(o, yes, now); alone[o] = yes; yes = false; o++
     :: else -> o = 0; break
     od;
 #endif

@@ -10,6 +10,7 @@
 // without an error. A completion that its handler's allocator has nothing for takes its memory
 // elsewhere.
 
+#include "../support/allocators.hpp"
 #include "proof.hpp"
 
 #include <bulkhead/lanes.hpp>
@@ -30,7 +31,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,7 +52,7 @@ class luck {
 public:
   explicit luck(std::uint64_t seed) noexcept : next_(seed << 32) {}
 
-  void draw() {
+  void pass() {
     std::uint64_t x = next_.fetch_add(1, std::memory_order_relaxed);
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -63,42 +63,11 @@ public:
 
   std::uint64_t thrown() const noexcept { return thrown_; }
 
-  std::atomic<long> live{0}; // blocks
+  test::memory_balance memory;
 
 private:
   std::atomic<std::uint64_t> next_;
   std::atomic<std::uint64_t> thrown_{0};
-};
-
-template <class T>
-class unlucky_allocator {
-public:
-  using value_type = T;
-
-  explicit unlucky_allocator(luck& l) noexcept : luck_(&l) {}
-  template <class U>
-  unlucky_allocator(const unlucky_allocator<U>& other) noexcept : luck_(other.luck_) {}
-
-  T* allocate(std::size_t n) {
-    luck_->draw();
-    T* const p = std::allocator<T>().allocate(n);
-    ++luck_->live;
-    return p;
-  }
-  void deallocate(T* p, std::size_t n) noexcept {
-    --luck_->live;
-    std::allocator<T>().deallocate(p, n);
-  }
-
-  friend bool operator==(const unlucky_allocator& a, const unlucky_allocator& b) noexcept {
-    return a.luck_ == b.luck_;
-  }
-
-private:
-  template <class>
-  friend class unlucky_allocator;
-
-  luck* luck_;
 };
 
 /// Starts operations and counts what becomes of them.
@@ -116,7 +85,8 @@ public:
       ++invoked_;
     };
     try {
-      start(asio::bind_allocator(unlucky_allocator<char>(luck_), handler));
+      start(
+          asio::bind_allocator(test::throwing_allocator<char, luck>(luck_, luck_.memory), handler));
     } catch (const no_luck&) {
       ++thrown_;
     }
@@ -202,7 +172,7 @@ void part(const std::string& name, luck& l, std::uint64_t n, proof::tally& tally
   c.report(tally, name);
   tally.expect(exceptions == 0, name + ": exceptions reach the workers");
   tally.expect(is_balanced(pool.stats()), name + ": counts of the pool are wrong");
-  tally.expect(l.live == 0, name + ": memory is lost");
+  tally.expect(l.memory.blocks == 0, name + ": memory is lost");
 }
 
 void on_pool(luck& l, std::uint64_t n, proof::tally& tally) {

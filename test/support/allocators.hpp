@@ -86,23 +86,27 @@ struct allocation_fuse {
     }
     return false;
   }
+
+  void pass() {
+    if (blows()) throw std::bad_alloc();
+  }
 };
 
-/// Throws std::bad_alloc where its fuse says so, and keeps the balance otherwise.
-template <class T>
+/// Throws where its fuse does, and keeps the balance otherwise.
+template <class T, class Fuse = allocation_fuse>
 class throwing_allocator {
 public:
   using value_type = T;
 
-  throwing_allocator(allocation_fuse& fuse, memory_balance& balance) noexcept
+  throwing_allocator(Fuse& fuse, memory_balance& balance) noexcept
       : fuse_(&fuse), inner_(balance) {}
 
   template <class U>
-  throwing_allocator(const throwing_allocator<U>& other) noexcept
+  throwing_allocator(const throwing_allocator<U, Fuse>& other) noexcept
       : fuse_(other.fuse_), inner_(other.inner_) {}
 
   T* allocate(std::size_t n) {
-    if (fuse_->blows()) throw std::bad_alloc();
+    fuse_->pass();
     return inner_.allocate(n);
   }
 
@@ -113,10 +117,10 @@ public:
   }
 
 private:
-  template <class>
+  template <class, class>
   friend class throwing_allocator;
 
-  allocation_fuse* fuse_;
+  Fuse* fuse_;
   counting_allocator<T> inner_;
 };
 

@@ -68,7 +68,8 @@ private:
 
 // The next three are waited for by one thread and changed by another, and may be destroyed as soon
 // as the wait is over: they notify under their lock, and then never touch themselves again. (A
-// std::promise may still be busy inside set_value() when its future is ready.)
+// std::promise may still be busy inside set_value() when its future is ready.) A gate that tasks of
+// a pool wait at outlives the pool, for opening it ends no wait yet.
 
 /// A gate that tasks wait at until the test opens it.
 class gate {

@@ -358,15 +358,20 @@ BULKHEAD_DECL spawn_op* group_core::take(wait_key key) noexcept {
     std::lock_guard lock(mutex_);
     op = keys_.find(key);
     if (!op || !op->what->waiting_) return nullptr;
-    keys_.erase(key);
     pending_.erase(*op->what);
-    stop_waiting(*op);
-    departing_.begin();
+    depart(*op);
     ++dropping_;
   }
   op->what.reset();
   end_dropping();
   return op;
+}
+
+/// Under the mutex: nobody finds `op` any more.
+BULKHEAD_DECL void group_core::depart(spawn_op& op) noexcept {
+  keys_.erase(op.key);
+  stop_waiting(op);
+  departing_.begin();
 }
 
 BULKHEAD_DECL void group_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
@@ -530,17 +535,14 @@ BULKHEAD_DECL void group_core::lose(child* c) noexcept {
   settle();
 }
 
-/// Under the mutex. To be followed by end_dropped() or destroy_dropped(), and settle().
+/// Under the mutex. To be followed by end_dropped(), and settle().
 BULKHEAD_DECL void group_core::drop_unstarted(children& dropped) noexcept {
   ++dropping_;
   for (child* c = pending_.empty() ? nullptr : &pending_.front(); c; c = pending_.next(*c))
-    if (spawn_op* op = c->waiting_) {
-      keys_.erase(op->key);
-      stop_waiting(*op);
-      departing_.begin();
-    } else {
+    if (spawn_op* op = c->waiting_)
+      depart(*op);
+    else
       ++dropped_;
-    }
   dropped_ += ready_.size();
   dropped.append(pending_);
   dropped.append(ready_);
@@ -560,18 +562,31 @@ BULKHEAD_DECL void group_core::end_dropped(children dropped, error_code ec) noex
   end_dropping();
 }
 
-BULKHEAD_DECL void group_core::destroy_dropped(children dropped) noexcept {
-  while (!dropped.empty()) {
-    child& c = dropped.pop_front();
-    if (spawn_op* op = c.waiting_) {
-      op->retire();
-      end_departure();
-      op->destroy(); // and `c` with it
-    } else {
-      c.destroy();
-    }
+/// A context is going. The handler may end another as it is destroyed: so this has arrived before.
+BULKHEAD_DECL void group_core::destroy_departed(spawn_op& op) noexcept {
+  op.retire();
+  end_departure();
+  op.destroy(); // and the child, if it is still there
+}
+
+/// The context is going: destroys the first child that has not started, if there is one. The others are
+/// still to be found, for what is destroyed may end the context of one that waits.
+BULKHEAD_DECL bool group_core::destroy_first_unstarted() noexcept {
+  child* c;
+  {
+    std::lock_guard lock(mutex_);
+    if (pending_.empty()) return false;
+    c = &pending_.pop_front();
+    if (c->waiting_)
+      depart(*c->waiting_);
+    else
+      ++dropped_;
   }
-  end_dropping();
+  if (c->waiting_)
+    destroy_departed(*c->waiting_);
+  else
+    c->destroy();
+  return true;
 }
 
 /// What was dropped is destroyed: the group may end.
@@ -651,9 +666,7 @@ BULKHEAD_DECL void group_core::close() noexcept {
     for (child* c = pending_.empty() ? nullptr : &pending_.front(); c;) {
       child* next = pending_.next(*c);
       if (spawn_op* op = c->waiting_) {
-        keys_.erase(op->key);
-        stop_waiting(*op);
-        departing_.begin();
+        depart(*op);
         pending_.erase(*c);
         released.push_back(*c);
       }
@@ -725,9 +738,7 @@ BULKHEAD_DECL void group_core::settle(child* ended, runner* r) noexcept {
     while (!pending_.empty() && slot_is_free()) {
       child& c = pending_.pop_front();
       if (spawn_op* op = std::exchange(c.waiting_, nullptr)) {
-        keys_.erase(op->key);
-        stop_waiting(*op);
-        departing_.begin();
+        depart(*op);
         op->what.release();
         started.push_back(*op);
         ++spawned_;
@@ -779,21 +790,19 @@ BULKHEAD_DECL void group_core::give_pulled(runner& r) noexcept {
 
 BULKHEAD_DECL void group_core::on_context_shutdown(wait_key key) noexcept {
   if (key) {
-    if (spawn_op* op = take(key)) {
-      op->retire();
-      end_departure();
-      op->destroy();
-    }
+    if (spawn_op* op = take(key)) destroy_departed(*op);
   } else {
     const std::exception_ptr failure = aborted();
-    children dropped;
     {
       std::lock_guard lock(mutex_);
       context_ends_ = dead_ = closed_ = cancelled_ = true;
-      drop_unstarted(dropped);
-      if (!dropped.empty() && errors_.empty()) errors_.add(failure);
+      pending_.append(ready_);
+      if (errors_.empty() && !pending_.empty()) errors_.add(failure);
+      ++dropping_;
     }
-    destroy_dropped(std::move(dropped));
+    while (destroy_first_unstarted()) {
+    }
+    end_dropping();
   }
   departing_.wait();
   settle();

@@ -60,8 +60,9 @@ BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {
 }
 
 /// One more, or the one that calls this and `goes_on` once others on the executor have had their turn.
-/// False if the executor refuses, by throwing, or drops it; without memory it is asked again. If no other runner is left then, all that is
-/// queued is lost, and what it threw is thrown; otherwise the others do the work.
+/// False if the executor refuses, by throwing, or drops it; without memory it is asked again. If no
+/// other runner is left then, all that is queued is lost, and what it threw is thrown; otherwise the
+/// others do the work.
 BULKHEAD_DECL bool lanes_core::post_runner(bool goes_on) {
   posting here(this);
   std::exception_ptr error;
@@ -376,7 +377,7 @@ BULKHEAD_DECL bool lane_core::is_idle_locked() const noexcept {
 
 BULKHEAD_DECL bool lane_core::is_drained() const noexcept {
   return drains_ && closed_ && queued_ == 0 && reserved_ == 0 && running_submissions_ == 0 &&
-         !set_->dead_; // or they go with the context
+         doomed_.empty() && !set_->dead_; // or they go with the context
 }
 
 /// What this returns has to be released under no lock.
@@ -545,13 +546,15 @@ BULKHEAD_DECL lane_op* lane_core::take(wait_key key, std::stop_source& running) 
       running = op->stop;
       return nullptr;
     }
-    if (op->now == lane_op::state::waiting)
+    if (op->now != lane_op::state::doomed) ++cancelled_;
+    if (op->now == lane_op::state::doomed)
+      doomed_.erase(*op);
+    else if (op->now == lane_op::state::waiting)
       waiters_.erase(*op);
     else
       leave_queue(*op);
     keys_.erase(key);
     departing_.begin();
-    ++cancelled_;
     post = set_->needs_runner();
     idle = let_go_if_idle();
   }
@@ -727,30 +730,46 @@ BULKHEAD_DECL void lane_core::abort_all(tasks all, error_code ec) noexcept {
 
 /// Destroys what stands in the lane, because nobody will run it.
 BULKHEAD_DECL void lane_core::discard_all() noexcept {
-  tasks all;
   std::shared_ptr<lane_core> idle;
   {
     std::lock_guard lock(set_->mutex_);
-    take_submissions(all);
-    take_waiters(all);
-    cancelled_ += all.size();
-    all.append(queue_);
+    cancelled_ += std::exchange(queued_, 0) + waiters_.size();
+    for (tasks* all : {&queue_, &waiters_}) {
+      for (lane_task* t = all->empty() ? nullptr : &all->front(); t; t = all->next(*t))
+        if (t->what == lane_task::kind::async_submission)
+          static_cast<lane_op*>(t)->now = lane_op::state::doomed;
+      doomed_.append(*all);
+    }
     revise();
     idle = let_go_if_idle();
   }
-  for (lane_task* t = all.empty() ? nullptr : &all.front(); t; t = all.next(*t))
-    if (t->what == lane_task::kind::async_submission) {
-      static_cast<lane_op*>(t)->retire();
-      departing_.end();
-    }
-  while (!all.empty()) {
-    lane_task& t = all.pop_front();
-    if (t.what == lane_task::kind::async_submission)
-      static_cast<lane_op&>(t).discard();
-    else
-      static_cast<lane_function&>(t).destroy();
+  while (discard_one()) {
   }
   complete_drains_if_done();
+}
+
+/// False if nothing is doomed. What is destroyed may end the context of another handler, which is to
+/// find that still here.
+BULKHEAD_DECL bool lane_core::discard_one() noexcept {
+  lane_task* t;
+  {
+    std::lock_guard lock(set_->mutex_);
+    if (doomed_.empty()) return false;
+    t = &doomed_.pop_front();
+    if (t->what == lane_task::kind::async_submission) {
+      keys_.erase(static_cast<lane_op*>(t)->key);
+      departing_.begin();
+    }
+  }
+  if (t->what == lane_task::kind::async_submission) {
+    auto& op = static_cast<lane_op&>(*t);
+    op.retire();
+    departing_.end();
+    op.discard();
+  } else {
+    static_cast<lane_function*>(t)->destroy();
+  }
+  return true;
 }
 
 BULKHEAD_DECL lane_stats lane_core::stats() const noexcept {

@@ -524,7 +524,7 @@ BULKHEAD_DECL pool_stats scheduler::stats() const noexcept {
     s.submitted += nested_ended + w->nested.load();
     s.completed += ended - failed;
     s.failed += failed;
-    s.continuations += w->posted.load();
+    s.continuations += w->posted.load() + w->run_inline.load();
     s.exceptions += w->exceptions.load();
   }
   s.submitted += submitted_ - unsubmitted_;

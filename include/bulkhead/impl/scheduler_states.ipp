@@ -84,9 +84,8 @@ BULKHEAD_DECL void scheduler::call_warm_one() noexcept {
 /// something else.
 BULKHEAD_DECL void scheduler::share_kept(worker& w) noexcept {
   if (parking_.sleeping() == 0) return;
-  if (any_work(
-          &w, [](const worker&) { return true; }, &w))
-    call_warm_one();
+  const auto leaves = [](const worker&, const cell_range&) { return true; };
+  if (any_work(&w, leaves, &w)) call_warm_one();
 }
 
 /// The caller lets it be known that there is one.
@@ -215,16 +214,11 @@ BULKHEAD_DECL void scheduler::warm_up() noexcept {
   complete_warm_ups_if_done();
 }
 
-/// It may have made its state meanwhile.
 BULKHEAD_DECL void scheduler::heed_warm_up(worker& w) noexcept {
-  if (w.needs_state) {
-    if (!make_state(w)) return;
-    w.needs_state = false;
-    w.keeps_first = false; // that is what it runs next
-  } else {
-    has_tried(w, nullptr);
-    complete_warm_ups_if_done();
-  }
+  if (!w.range.empty()) call_warm_one(); // for that is kept meanwhile
+  if (!make_state(w)) return;
+  w.needs_state = false;
+  w.keeps_first = false; // that is what it runs next
 }
 
 /// Nobody waits any more for `w` to make its state.

@@ -124,12 +124,14 @@ BULKHEAD_DECL bool scheduler::retire(worker& w) noexcept {
     std::lock_guard lock(parking_.mutex());
     if (spare(w)) return false;
     const bool leaves = live_ > threads();
-    if (leaves) count_out(w);
+    if (leaves) {
+      w.keeps_first = false; // first: who looks whether all has ended is to see that
+      count_out(w);
+    }
     if (live_ <= threads() || live_ == attached_) signals_.fetch_and(~surplus);
     if (!leaves) return false;
   }
   if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
-  w.keeps_first = false;
   // Others find what it leaves in its queue and in its claim.
   share_work(nullptr);
   return true;
@@ -185,12 +187,10 @@ BULKHEAD_DECL bool scheduler::rob(worker& w, std::size_t most) noexcept {
     worker* next = w.victim->next.load(std::memory_order_acquire);
     worker& v = *(w.victim = next ? next : first_worker_);
     if (&v == &w) continue;
-    if (!(w.searching && leaves_alone(v)) && claim_from(w, v.local, batch)) return true;
-    const bool kept = is_kept(v, &w); // first: see may_start()
-    cell_range r = v.claimed.get();
-    if (kept && !r.empty()) ++r.begin;
-    while (!r.empty() && r.where->cells[r.begin].load() != r.full) ++r.begin;
-    if (!r.empty()) {
+    cell_range r = rest_of_claim(v, false, &w);
+    const bool leaves = w.searching && leaves_alone(v, r);
+    if (!leaves && claim_from(w, v.local, batch)) return true;
+    if (!r.empty() && !(leaves && v.local.owns(r))) {
       r.end = r.begin + (w.needs_state ? 1 : (r.end - r.begin + 1) / 2);
       start_range(w, r, false);
       return true;
@@ -389,16 +389,47 @@ BULKHEAD_DECL void scheduler::take_reactor_if_free(worker& w) noexcept {
   w.at_reactor = true;
 }
 
-/// Whether what stands in the queue of `owner` is so little that it is left there, for it was not there
-/// yet when the watcher looked last. A worker that has ended runs nothing any more.
-BULKHEAD_DECL bool scheduler::leaves_alone(worker& owner) noexcept {
-  const cell_range first = owner.local.first_of_few(few);
-  if (first.empty() || !owner.in_use.load(std::memory_order_acquire)) return false;
-  const unsigned now = naps_.load(std::memory_order_relaxed);
-  if (owner.left_alone.get() == first)
-    return owner.left_alone_at.load(std::memory_order_relaxed) == now;
-  owner.left_alone_at.store(now, std::memory_order_relaxed);
+/// What `v` has claimed and nobody has taken, but for the first if `leaves_first`, or if it was kept
+/// before or is after: who begins to keep it says so first, and who ends that says so last.
+BULKHEAD_DECL cell_range scheduler::rest_of_claim(const worker& v, bool leaves_first,
+                                                  const worker* looker) noexcept {
+  leaves_first |= is_kept(v, looker);
+  cell_range r = v.claimed.get();
+  leaves_first |= is_kept(v, looker);
+  if (leaves_first && !r.empty()) ++r.begin;
+  r.skip_taken();
+  return r;
+}
+
+/// The first of what stands in the queue or is claimed from it, if that is little.
+BULKHEAD_DECL cell_range scheduler::first_of_few(const run_queue& q,
+                                                 const cell_range& claimed) noexcept {
+  if (claimed.empty() || !q.owns(claimed)) return q.first_of_few(few);
+  const unsigned n = claimed.end - claimed.begin;
+  if (n > few || !q.has_at_most(few - n)) return {};
+  return {claimed.where, claimed.full, claimed.begin, claimed.begin + 1};
+}
+
+/// Whether what `owner` has posted itself and not begun, `claimed` or not, is so little that it is left
+/// there: see Watch. A worker that has ended runs nothing any more.
+BULKHEAD_DECL bool scheduler::leaves_alone(worker& owner, const cell_range& claimed) noexcept {
+  const cell_range first = first_of_few(owner.local, claimed);
+  const std::uint64_t at = owner.left_alone_at.load(std::memory_order_relaxed);
+  if (first.empty() || !owner.in_use.load(std::memory_order_acquire)) {
+    if (at != 0) owner.left_alone_at.store(0, std::memory_order_relaxed);
+    return false;
+  }
+  const std::uint64_t now = naps_.load(std::memory_order_relaxed);
+  if (at == now) return true;
+  const std::uint64_t posted = owner.posted.load();
+  if (at != 0) {
+    const std::uint64_t before = owner.left_alone_after.load(std::memory_order_relaxed);
+    if (owner.left_alone.get() == first || posted - before < least_per_nap * (now - at))
+      return false;
+  }
   owner.left_alone.set(first);
+  owner.left_alone_after.store(posted, std::memory_order_relaxed);
+  owner.left_alone_at.store(now, std::memory_order_relaxed);
   return true;
 }
 
@@ -406,7 +437,9 @@ BULKHEAD_DECL bool scheduler::leaves_alone(worker& owner) noexcept {
 BULKHEAD_DECL bool scheduler::may_sleep(worker& w) noexcept {
   if (has_line_.load(std::memory_order_seq_cst)) let_line_move();
   bool left_some = false;
-  const auto leaves = [&](worker& v) { return &v != &w && leaves_alone(v) && (left_some = true); };
+  const auto leaves = [&](worker& v, const cell_range& claimed) {
+    return &v != &w && leaves_alone(v, claimed) && (left_some = true);
+  };
   if (signals(w) != 0 || any_work(nullptr, leaves, &w)) return false;
   if (left_some) see_to_watch(w);
   return true;
@@ -424,9 +457,10 @@ BULKHEAD_DECL void scheduler::see_to_watch(worker& w) noexcept {
 
 BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noexcept {
   watch_period period;
+  std::chrono::nanoseconds napped{}; // at most, since it has looked: I/O may wake it all the time
   std::unique_lock lock(parking_.mutex());
   const auto done = [&] { return !w.listed || signals(w) != 0; };
-  if (makes_way(w) && !done() && expire(w)) return awakening::to_leave;
+  if (makes_way(w) && !done() && !w.watches && expire(w)) return awakening::to_leave;
   while (!done()) {
     const bool watches = w.watches;
     const auto duration = watches ? period.next() : never_expires;
@@ -439,12 +473,16 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
       woken = w.wake.wait_for(std::min(duration, options_.idle_expiry));
     }
     lock.lock();
-    if (woken || done() || w.watches != watches) continue;
+    if (done() || w.watches != watches) continue;
     if (!watches) {
-      if (expire(w)) return awakening::to_leave;
+      if (!woken && expire(w)) return awakening::to_leave;
       continue;
     }
-    naps_.fetch_add(1, std::memory_order_relaxed);
+    napped += duration;
+    if (woken && napped < watch_period::longest) continue;
+    napped = {};
+    naps_.fetch_add(woken ? 1 : static_cast<std::uint64_t>(duration / watch_period::shortest),
+                    std::memory_order_relaxed);
     do {
       lock.unlock();
       if (!may_sleep(w)) return awakening::to_search;
@@ -545,8 +583,8 @@ BULKHEAD_DECL bool scheduler::ask_for_watch() noexcept {
   return true;
 }
 
-/// Whether a function can be found anywhere that nobody has taken, and that `leaves(owner)` does not
-/// leave to the worker in whose queue it stands; `self` is going to take the first of its own claim.
+/// Whether a function can be found anywhere that nobody has taken, and that `leaves(owner, claimed)`
+/// does not leave to the worker that has posted it; `self` is going to take the first of its own claim.
 template <class Leaves>
 bool scheduler::any_work(const worker* self, Leaves leaves, const worker* sleeper) noexcept {
   for (auto& s : shards_) {
@@ -554,17 +592,16 @@ bool scheduler::any_work(const worker* self, Leaves leaves, const worker* sleepe
     if (s->queue.has_work()) return true;
   }
   for (worker* v = first_worker_; v; v = v->next.load(std::memory_order_acquire)) {
-    if (!leaves(*v) && v->local.has_work()) return true;
-    const bool leaves_first = v == self || is_kept(*v, sleeper);
-    const cell_range r = v->claimed.get();
-    for (unsigned i = r.begin + leaves_first; i < r.end; ++i)
-      if (r.where->cells[i].load_ordered() == r.full) return true;
+    const cell_range r = rest_of_claim(*v, v == self, sleeper);
+    const bool left = leaves(*v, r);
+    if (!left && v->local.has_work()) return true;
+    if (!r.empty() && !(left && v->local.owns(r))) return true;
   }
   return false;
 }
 
 BULKHEAD_DECL bool scheduler::any_work() noexcept {
-  return any_work(nullptr, [](const worker&) { return false; });
+  return any_work(nullptr, [](const worker&, const cell_range&) { return false; });
 }
 
 /// Has somebody come for what nobody has taken; or watch, if it is so little that he would leave it
@@ -572,7 +609,9 @@ BULKHEAD_DECL bool scheduler::any_work() noexcept {
 BULKHEAD_DECL void scheduler::share_work(const worker* self) noexcept {
   if (!wants_hands()) return;
   bool left_some = false;
-  const auto leaves = [&](worker& v) { return leaves_alone(v) && (left_some = true); };
+  const auto leaves = [&](worker& v, const cell_range& claimed) {
+    return leaves_alone(v, claimed) && (left_some = true);
+  };
   if (any_work(self, leaves) || (left_some && !ask_for_watch())) get_hands();
 }
 
@@ -591,11 +630,18 @@ BULKHEAD_DECL std::size_t scheduler::poll() noexcept {
   return n;
 }
 
-/// The base class's stop() is not ours.
+/// The base class's stop() is not ours. Who sleeps at the reactor was to wake up, and may not have seen
+/// yet that the io_context was stopped.
 BULKHEAD_DECL void scheduler::restart_io() noexcept {
   if (!io_.stopped()) return;
-  std::lock_guard lock(parking_.mutex());
-  if (!(signals_.load(std::memory_order_relaxed) & exit)) io_.restart();
+  worker* sleeper;
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (signals_.load(std::memory_order_relaxed) & exit) return;
+    io_.restart();
+    sleeper = reactor_;
+  }
+  if (sleeper && sleeper != this_worker()) interrupt_reactor(*sleeper);
 }
 
 /// False if nobody sleeps, or somebody searches.
@@ -629,6 +675,7 @@ BULKHEAD_DECL void scheduler::call_at_reactor(worker& w) noexcept {
         parking_.recall(w);
       }
       share_work(nullptr);
+      if (options_.states) call_warm_one();
     });
   } catch (...) {
     io_.stop(); // no memory for that: all wake up, and restart the io_context
@@ -643,7 +690,7 @@ BULKHEAD_DECL void scheduler::interrupt_reactor(worker& w) noexcept {
       if (current() == &w) return;
       {
         std::lock_guard lock(parking_.mutex());
-        if (reactor_ != &w || !w.watches) return;
+        if (reactor_ != &w || (w.listed && !w.watches && signals(w) == 0)) return;
       }
       interrupt_reactor(w);
     });

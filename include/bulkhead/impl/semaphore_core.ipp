@@ -114,13 +114,17 @@ semaphore_core::try_acquire_locked(std::size_t weight, const std::source_locatio
   return p;
 }
 
-/// Where holders are tracked, it takes an operation to know who asks.
+/// Where holders are tracked, it takes an operation to know who asks, but none to be refused: there
+/// may be no context any more in which one could wait.
 BULKHEAD_DECL bool semaphore_core::acquire_now_locked(std::size_t weight, error_code& ec,
                                                       permit& p) {
-  if (settings_.track_holders) return false;
   std::unique_ptr<holder> nobody;
   locked lock(*this);
-  return decide(weight, nobody, ec, p);
+  if (!settings_.track_holders) return decide(weight, nobody, ec, p);
+  ec = refusal(weight);
+  if (!ec) return false;
+  ++rejected_;
+  return true;
 }
 
 /// Under the lock: whether `op` would wait for units that its own task holds, or behind somebody who
@@ -174,7 +178,7 @@ BULKHEAD_DECL void semaphore_core::leave_queue(acquire_op& op) noexcept {
 /// Under the lock. What it returns is under way.
 BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
   queue granted;
-  while (!waiters_.empty() && fits(waiters_.front().weight)) {
+  while (state_ == state::open && !waiters_.empty() && fits(waiters_.front().weight)) {
     acquire_op& op = waiters_.front();
     leave_queue(op);
     in_use_ += op.weight;
@@ -206,14 +210,12 @@ BULKHEAD_DECL void semaphore_core::complete_all(queue ops, error_code ec) noexce
   arrive();
 }
 
-/// A handler that is destroyed may end a context that waits here for arrivals.
-BULKHEAD_DECL void semaphore_core::destroy_all(queue ops) noexcept {
-  if (ops.empty()) return;
-  for (acquire_op* op = &ops.front(); op; op = ops.next(*op)) op->retire();
+/// A handler that is destroyed may end any context: this one's, which waits here for arrivals, or that of
+/// another handler, which is to find it in the queue. So one at a time is taken out, and has arrived.
+BULKHEAD_DECL void semaphore_core::destroy(acquire_op& op) noexcept {
+  op.retire();
   arrive();
-  do {
-    ops.pop_front().destroy();
-  } while (!ops.empty());
+  op.destroy();
 }
 
 /// The last thing that a thread does here which was under way.
@@ -222,22 +224,38 @@ BULKHEAD_DECL void semaphore_core::arrive() noexcept {
 }
 
 /// Takes the wait `key` out of the queue, if it is still there, and grants those behind it.
-BULKHEAD_DECL semaphore_core::queue semaphore_core::take(wait_key key, queue& granted) noexcept {
-  queue taken;
+BULKHEAD_DECL acquire_op* semaphore_core::take(wait_key key, queue& granted) noexcept {
   locked lock(*this);
   acquire_op* op = keys_.find(key);
-  if (!op || !op->is_linked()) return taken;
-  leave_queue(*op);
-  taken.push_back(*op);
+  if (!op || !op->is_linked()) return nullptr;
+  take(*op);
+  granted = wake();
+  return op;
+}
+
+/// Takes the first wait out, after which nothing is granted any more.
+BULKHEAD_DECL acquire_op* semaphore_core::take_at_shutdown() noexcept {
+  locked lock(*this);
+  state_ = state::shut_down;
+  if (waiters_.empty()) return nullptr;
+  acquire_op& op = waiters_.front();
+  take(op);
+  return &op;
+}
+
+/// Under the lock. `op` is under way.
+BULKHEAD_DECL void semaphore_core::take(acquire_op& op) noexcept {
+  leave_queue(op);
   ++cancelled_;
   users_.depart();
-  granted = wake();
-  return taken;
 }
 
 BULKHEAD_DECL void semaphore_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
   queue granted;
-  complete_all(take(key, granted), boost::asio::error::operation_aborted);
+  if (acquire_op* op = take(key, granted)) {
+    op->complete(boost::asio::error::operation_aborted, permit());
+    arrive();
+  }
   complete_granted(std::move(granted));
 }
 
@@ -366,15 +384,11 @@ BULKHEAD_DECL void semaphore_core::abandon() noexcept {
 BULKHEAD_DECL void semaphore_core::on_context_shutdown(wait_key key) noexcept {
   if (key) {
     queue granted;
-    destroy_all(take(key, granted));
-    complete_granted(std::move(granted));
+    acquire_op* op = take(key, granted);
+    complete_granted(std::move(granted)); // first: a handler that is destroyed may wait for it
+    if (op) destroy(*op);
   } else {
-    queue ended;
-    {
-      locked lock(*this);
-      ended = end(state::shut_down);
-    }
-    destroy_all(std::move(ended));
+    while (acquire_op* op = take_at_shutdown()) destroy(*op);
   }
   users_.wait_for_arrivals();
 }

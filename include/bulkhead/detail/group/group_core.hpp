@@ -278,7 +278,9 @@ private:
   void settle(child* ended, runner* r) noexcept;
   void drop_unstarted(children& dropped) noexcept;
   void end_dropped(children dropped, error_code ec) noexcept;
-  void destroy_dropped(children dropped) noexcept;
+  void depart(spawn_op& op) noexcept;
+  void destroy_departed(spawn_op& op) noexcept;
+  bool destroy_first_unstarted() noexcept;
   void end_dropping() noexcept;
   spawn_op* take(wait_key key) noexcept;
   void deliver_cancellations();

@@ -89,7 +89,7 @@ using plain_function =
 /// An async_submit of a lane.
 class lane_op : public lane_task, public submission {
 public:
-  enum class state : unsigned char { reserved, waiting, queued, running };
+  enum class state : unsigned char { reserved, waiting, queued, running, doomed };
 
   state now = state::reserved;
   completion_latch* orphan =
@@ -317,6 +317,7 @@ private:
   lane_op* take(wait_key key, std::stop_source& running) noexcept;
   void abort_all(ops all, error_code ec) noexcept;
   void discard_all() noexcept;
+  bool discard_one() noexcept;
   void complete_drains_if_done() noexcept;
   void end() noexcept;
 
@@ -333,7 +334,8 @@ private:
   std::size_t queued_ = 0;              // submissions in queue_
   std::size_t reserved_ = 0;            // places for submissions that are being made
   tasks queue_;
-  intrusive_list<lane_task> waiters_; // async_submits, in order of arrival
+  ops waiters_;  // in order of arrival
+  tasks doomed_; // nobody will run them
   key_table<lane_op> keys_;
   light_departures departing_;      // operations that are in no list any more and not posted yet
   std::shared_ptr<lane_core> self_; // while there is something to do

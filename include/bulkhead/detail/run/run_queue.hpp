@@ -127,6 +127,12 @@ struct cell_range {
   unsigned end = 0;
 
   bool empty() const noexcept { return begin == end; }
+
+  /// Leaves out those at the beginning that somebody has taken.
+  void skip_taken() noexcept {
+    while (!empty() && where->cells[begin].load() != full) ++begin;
+  }
+
   bool operator==(const cell_range&) const = default;
 
   /// The cell `c`, which the caller is about to publish.
@@ -200,15 +206,24 @@ public:
     return cell::is_full(skip_empty());
   }
 
-  /// The function at the head, if there are at most `n`. It is a hint, taken without the lock; near
-  /// the end of a segment it is nothing.
+  /// The function at the head, if there are at most `n`. It is a hint, taken without the lock.
   cell_range first_of_few(unsigned n) const noexcept {
     segment* s = head_.load(std::memory_order_acquire);
     const unsigned i = next_.load(std::memory_order_relaxed);
-    if (i + n >= segment::size) return {};
     const cell::state empty = s->empty.load(std::memory_order_relaxed);
-    if (s->cells[i].load() == empty || s->cells[i + n].load() != empty) return {};
+    if (i == segment::size || s->cells[i].load() == empty || !has_at_most(n, *s, i)) return {};
     return {s, empty + 1, i, i + 1};
+  }
+
+  /// Whether there are at most `n`, which is less than a segment holds: a hint as well.
+  bool has_at_most(unsigned n) const noexcept {
+    return has_at_most(n, *head_.load(std::memory_order_acquire),
+                       next_.load(std::memory_order_relaxed));
+  }
+
+  /// Whether these cells are of this queue, as far as one knows.
+  bool owns(const cell_range& r) const noexcept {
+    return r.where->queue.load(std::memory_order_relaxed) == this;
   }
 
   /// `n` functions have left `s`.
@@ -229,6 +244,14 @@ private:
     segment& s = store_.acquire();
     s.queue.store(this, std::memory_order_relaxed);
     return s;
+  }
+
+  /// Looks at the cell `n` behind number `i` of `s`, which may be in the segment that follows.
+  static bool has_at_most(unsigned n, const segment& s, unsigned i) noexcept {
+    const bool is_here = i + n < segment::size;
+    const segment* where = is_here ? &s : s.next.load(std::memory_order_acquire);
+    return !where || where->cells[is_here ? i + n : i + n - segment::size].load() ==
+                         where->empty.load(std::memory_order_relaxed);
   }
 
   // A hint, without the lock.

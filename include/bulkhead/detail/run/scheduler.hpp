@@ -126,10 +126,13 @@ enum class when_full { refuse, run_here, wait };
 ///
 /// **Watch.** Three things are put off. Two, because a wake-up costs so much: to call somebody for the
 /// few functions that a handler has posted itself, and to see that I/O is looked at while the worker
-/// that slept at the reactor runs a handler. The third is to take from a worker that is awake the one
-/// or two functions that it has posted itself: most likely it is about to run them, and they find
-/// there all that they use; who searches *leaves them alone*, unless they were left so before the
-/// watcher's last nap. Whoever puts such a thing off sees to it that one of
+/// that slept at the reactor runs a handler. The third is to take from a worker that is awake a few
+/// functions that it has posted itself, claimed or not: most likely it is about to run them, and they
+/// find there all that they use. So what passes a little work on and on, as coroutines do that wait
+/// for one another, gathers on one worker. Who searches *leaves them alone*; but where some were left
+/// so, and a nap of the watcher's later there are still some, he takes them if the first is the same,
+/// or if the worker has posted so few meanwhile that its functions must be long. None, or many, and
+/// what was left is forgotten. Whoever puts such a thing off sees to it that one of
 /// the sleepers *watches*. That one sleeps for 50 us, for 100 us and so on up to a millisecond, looks
 /// for work each time, and sits down at the reactor if nobody has polled since the last time. It
 /// sleeps for good after eight times at which nobody had relied on it, if somebody sits at the
@@ -247,7 +250,7 @@ public:
   template <class F>
   void run_inline(F&& f) noexcept {
     worker& w = *current(); // may_run_inline() says so
-    w.posted.add();
+    w.run_inline.add();
     if (w.in_reactor) leave_reactor(w);
     try {
       static_cast<F&&>(f)();
@@ -344,8 +347,10 @@ private:
   static constexpr unsigned tries_before_sleep = 64;
   static constexpr std::uint64_t least_for_advance = 4;
   static constexpr unsigned yields_before_line = 16;
-  static constexpr unsigned few = 2;              // functions that are left to who has posted them
+  static constexpr unsigned few = 4;              // functions that are left to who has posted them
+  static constexpr unsigned least_per_nap = 50;   // short ones that he posts in the shortest nap
   static constexpr std::size_t work_at_once = 16; // units that a worker takes or gives back
+  static_assert(few < segment::size);
   static constexpr std::chrono::milliseconds longest_rest{1};
 
   // Bits of signals_.
@@ -383,6 +388,9 @@ private:
   /// How long a watcher sleeps, and how often it has found nothing to watch.
   class watch_period {
   public:
+    static constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(50);
+    static constexpr std::chrono::nanoseconds longest = std::chrono::milliseconds(1);
+
     std::chrono::nanoseconds next() noexcept {
       return std::exchange(period_, std::min(period_ * 2, longest));
     }
@@ -390,9 +398,7 @@ private:
     bool is_over() noexcept { return ++quiet_ >= 8; }
 
   private:
-    static constexpr std::chrono::nanoseconds longest = std::chrono::milliseconds(1);
-
-    std::chrono::nanoseconds period_ = std::chrono::microseconds(50);
+    std::chrono::nanoseconds period_ = shortest;
     int quiet_ = 0;
   };
 
@@ -727,7 +733,10 @@ private:
   void end_search(worker& w) noexcept;
   bool sleep(worker& w) noexcept;
   void take_reactor_if_free(worker& w) noexcept;
-  bool leaves_alone(worker& owner) noexcept;
+  static cell_range rest_of_claim(const worker& v, bool leaves_first,
+                                  const worker* looker) noexcept;
+  static cell_range first_of_few(const run_queue& q, const cell_range& claimed) noexcept;
+  bool leaves_alone(worker& owner, const cell_range& claimed) noexcept;
   bool may_sleep(worker& w) noexcept;
   void see_to_watch(worker& w) noexcept;
   awakening sleep_until_called(worker& w) noexcept;
@@ -820,11 +829,11 @@ private:
   sync::atomic<bool> reactor_taken_{false};
   sync::atomic<bool> deferred_{false}; // since the watcher looked last, somebody relied on it
   sync::atomic<unsigned> polls_{0};
-  sync::atomic<unsigned> naps_{0};     // of those who watch
-  const worker* makes_way_ = nullptr;  // is to expire for another; guarded by the parking's mutex
-  std::size_t live_ = 0;               // guarded by the parking's mutex
-  std::size_t attached_ = 0;           // of them; guarded by the parking's mutex
-  std::size_t cold_ = 0;               // of them; guarded by the parking's mutex
+  sync::atomic<std::uint64_t> naps_{1}; // of watchers, in units of the shortest
+  const worker* makes_way_ = nullptr;   // is to expire for another; guarded by the parking's mutex
+  std::size_t live_ = 0;                // guarded by the parking's mutex
+  std::size_t attached_ = 0;            // of them; guarded by the parking's mutex
+  std::size_t cold_ = 0;                // of them; guarded by the parking's mutex
   std::size_t warming_ = 0;            // that heed warmth_wanted, and warm-ups that begin; likewise
   std::size_t stand_back_ = 0;         // workers that do; guarded by the parking's mutex
   std::exception_ptr first_failure_;   // of those that are warming; guarded by the parking's mutex

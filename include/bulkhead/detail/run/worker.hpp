@@ -251,15 +251,17 @@ struct alignas(128) worker : sleeper {
   alignas(64) claim claimed;
   sync::atomic<bool> keeps_first{false}; // of its claim: see scheduler::is_kept()
   submission_tally submissions;
-  tally failed; // of them, and of the nested
-  tally posted; // continuations from inside
+  tally failed;     // of them, and of the nested
+  tally posted;     // continuations from inside
+  tally run_inline; // and those that were not queued
   tally exceptions;
 
   run_queue local; // continuations that it has posted itself
 
   // Who looks for work keeps here what he has left alone: see scheduler::leaves_alone().
   alignas(64) claim left_alone;
-  sync::atomic<unsigned> left_alone_at{0};
+  sync::atomic<std::uint64_t> left_alone_at{0};    // in naps; 0 if nothing was
+  sync::atomic<std::uint64_t> left_alone_after{0}; // how many were `posted`
 };
 
 /// One of the queues through which work comes in from outside: a producer always uses the same.

@@ -130,11 +130,11 @@ boost::asio::any_io_executor executor_of_coroutine([[maybe_unused]] const Initia
 
 // --- initiating ---
 
-/// Initiates an adapted operation with the token that was adapted.
+/// Initiates an adapted operation with the token that was adapted, or a copy.
 template <class... Signatures>
 struct adapted_initiate {
   template <class Initiation, class Token, class... Args>
-  static decltype(auto) call(Initiation&& initiation, Token& token, Args&&... args) {
+  static decltype(auto) call(Initiation&& initiation, Token token, Args&&... args) {
     return boost::asio::async_initiate<Token, Signatures...>(std::forward<Initiation>(initiation),
                                                              token, std::forward<Args>(args)...);
   }
@@ -143,7 +143,7 @@ struct adapted_initiate {
 template <class... T>
 struct adapted_initiate<void(std::exception_ptr, T...)> {
   template <class Initiation, class Token, class... Args>
-  static decltype(auto) call(Initiation&& initiation, Token& token, Args&&... args) {
+  static decltype(auto) call(Initiation&& initiation, Token token, Args&&... args) {
     return detail::initiate<void(std::exception_ptr, T...), Token>(
         std::forward<Initiation>(initiation), token, std::forward<Args>(args)...);
   }

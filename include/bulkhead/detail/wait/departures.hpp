@@ -61,9 +61,9 @@ public:
 
   bool none() const noexcept { return count_.load(std::memory_order_acquire) == 0; }
 
-  /// Not under the lock.
-  void wait() const noexcept {
-    while (!none()) sync::this_thread::yield();
+  /// Not under the lock: until no more than `others` are on their way.
+  void wait(std::size_t others = 0) const noexcept {
+    while (count_.load(std::memory_order_acquire) > others) sync::this_thread::yield();
   }
 
 private:

@@ -162,9 +162,8 @@ public:
 
   /// Posts the handler: it never runs inside the call.
   void complete(Args... args) noexcept {
-    const auto foreign = foreign_.depart();
+    const shutdown_registry::arrival foreign(foreign_.depart());
     vtable_.complete(this, std::tuple<Args...>(std::move(args)...));
-    if (foreign) foreign->arrived();
   }
 
   /// To be called before destroy() by an engine whose context, or the handler's, may end meanwhile,
@@ -175,9 +174,8 @@ public:
   }
 
   void destroy() noexcept {
-    const auto foreign = foreign_.depart();
+    const shutdown_registry::arrival foreign(foreign_.depart());
     vtable_.destroy(this);
-    if (foreign) foreign->arrived();
   }
 
   boost::asio::execution_context* handler_context() const noexcept { return handler_context_; }
@@ -287,11 +285,8 @@ private:
       return false;
   }
 
-  void free() noexcept {
-    auto a = allocator_of(handler_);
-    this->~waiting_operation();
-    a.deallocate(this, 1);
-  }
+  /// The handler goes last, for it may own what the rest needs: its context, its allocator's memory.
+  void free() noexcept { [[maybe_unused]] const Handler last = release(); }
 
   /// Frees all but the handler.
   Handler release() {
@@ -313,17 +308,21 @@ private:
     // The operation may be gone before post() returns. The I/O object's executor has done its part
     // by then: whoever joins that one must not have to wait until the handler's gets a turn. If the
     // handler's allocator has nothing for the way there, the heap has.
-    auto handler_work = std::move(op->handler_work_);
-    [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work =
-        std::move(op->io_work_);
-    op->io_work_.reset();
-    posting here(op);
-    try {
-      handler_work.post(allocating_carrier(op));
-    } catch (...) {
-      if (here.is_back()) here.insist([&] { handler_work.post(carrier(op)); });
+    bool is_back;
+    {
+      auto handler_work = std::move(op->handler_work_);
+      [[maybe_unused]] const std::optional<tracked_executor<Executor>> io_work =
+          std::move(op->io_work_);
+      op->io_work_.reset();
+      posting here(op);
+      try {
+        handler_work.post(allocating_carrier(op));
+      } catch (...) {
+        if (here.is_back()) here.insist([&] { handler_work.post(carrier(op)); });
+      }
+      is_back = here.is_back();
     }
-    if (here.is_back()) op->free();
+    if (is_back) op->free();
   }
 
   static void do_destroy(base* b) noexcept { static_cast<waiting_operation*>(b)->free(); }

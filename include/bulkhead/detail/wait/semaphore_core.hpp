@@ -325,11 +325,13 @@ private:
   bool would_deadlock(acquire_op& op) noexcept;
   permit_source& source_for(std::unique_ptr<holder>& who) noexcept;
   void leave_queue(acquire_op& op) noexcept;
-  queue take(wait_key key, queue& granted) noexcept;
+  acquire_op* take(wait_key key, queue& granted) noexcept;
+  acquire_op* take_at_shutdown() noexcept;
+  void take(acquire_op& op) noexcept;
   queue wake() noexcept;
   void complete_granted(queue granted) noexcept;
   void complete_all(queue ops, error_code ec) noexcept;
-  void destroy_all(queue ops) noexcept;
+  void destroy(acquire_op& op) noexcept;
   void arrive() noexcept;
   queue end(state s) noexcept;
   template <class List, class Describe>

@@ -69,10 +69,42 @@ public:
 
   void arrived() noexcept { departing_.end(); }
 
+  /// A thread that brings a departure to its end. What is destroyed on the way may own the context: so
+  /// the thread itself need not be waited for there.
+  class arrival {
+  public:
+    explicit arrival(std::shared_ptr<shutdown_registry> to) noexcept : to_(std::move(to)) {
+      if (to_) outer_ = std::exchange(innermost(), this);
+    }
+    arrival(const arrival&) = delete;
+    arrival& operator=(const arrival&) = delete;
+    ~arrival() {
+      if (!to_) return;
+      innermost() = outer_;
+      to_->arrived();
+    }
+
+    /// Those of this thread.
+    static std::size_t count(const shutdown_registry& to) noexcept {
+      std::size_t n = 0;
+      for (const arrival* a = innermost(); a; a = a->outer_) n += a->to_.get() == &to;
+      return n;
+    }
+
+  private:
+    static arrival*& innermost() noexcept {
+      static thread_local constinit arrival* instance = nullptr;
+      return instance;
+    }
+
+    const std::shared_ptr<shutdown_registry> to_;
+    arrival* outer_ = nullptr;
+  };
+
   void shutdown() noexcept {
     is_shut_down_.store(true, std::memory_order_release);
     end_waits();
-    departing_.wait();
+    departing_.wait(arrival::count(*this));
   }
 
   bool is_shut_down() const noexcept { return is_shut_down_.load(std::memory_order_acquire); }

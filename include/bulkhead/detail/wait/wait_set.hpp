@@ -104,33 +104,44 @@ public:
       (op.handler_context() == &own ? here : elsewhere).push_back(op);
     }
     complete(std::move(elsewhere), result);
-    destroy(std::move(here));
+    for (waiter* op = here.empty() ? nullptr : &here.front(); op; op = here.next(*op)) op->retire();
+    departing_.end(here.size());
+    while (!here.empty()) here.pop_front().destroy();
   }
 
 private:
   waiter* take(wait_key key) noexcept {
     std::lock_guard lock(mutex_);
     waiter* op = keys_.find(key);
-    if (!op || !op->is_linked()) return nullptr;
-    waiters_.erase(*op);
-    keys_.erase(key);
+    return op && op->is_linked() ? &take(*op) : nullptr;
+  }
+
+  /// A handler that is destroyed may end any context: so it has arrived before, and those that still
+  /// wait are in the list.
+  void destroy(waiter& op) noexcept {
+    op.retire();
+    departing_.end();
+    op.destroy();
+  }
+
+  waiter* take_first() noexcept {
+    std::lock_guard lock(mutex_);
+    return waiters_.empty() ? nullptr : &take(waiters_.front());
+  }
+
+  /// Under the mutex.
+  waiter& take(waiter& op) noexcept {
+    waiters_.erase(op);
+    keys_.erase(op.key);
     departing_.begin();
     return op;
   }
 
-  void destroy(list all) noexcept {
-    for (waiter* op = all.empty() ? nullptr : &all.front(); op; op = all.next(*op)) op->retire();
-    departing_.end(all.size());
-    while (!all.empty()) all.pop_front().destroy();
-  }
-
   void on_context_shutdown(wait_key key) noexcept override {
-    if (!key) {
-      destroy(take_all());
-    } else if (waiter* op = take(key)) {
-      op->retire();
-      departing_.end();
-      op->destroy();
+    if (key) {
+      if (waiter* op = take(key)) destroy(*op);
+    } else {
+      while (waiter* op = take_first()) destroy(*op);
     }
     departing_.wait();
   }
