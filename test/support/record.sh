@@ -12,7 +12,7 @@
 # What NAME is made of: a hash of these files, and a line for each that differs from the commit. NAME
 # is a leg of test/matrix, or "models".
 tree() {
-  local of=(. ':!doc' ':!.ci' ':!test/'{bench,proof,reliability,support/record.sh})
+  local of=(. ':!doc' ':!.ci' ':!test/'{bench,proof,reliability,support/{interleave,record.sh}})
   case $1 in
     models) of=(test/model test/support/install.sh) ;;
     *san | valgrind) of+=(':!README.md' ':!example' ':!test/'{model,consume,refused,standalone}) ;;

@@ -42,8 +42,8 @@ bug(departure_not_released primitives light_departures detail/wait/departures.hp
   [[count_.fetch_sub(n, std::memory_order_release)]]
   [[count_.fetch_sub(n, std::memory_order_relaxed)]])
 bug(departure_not_waited_for primitives light_departures detail/wait/departures.hpp
-  [[while (!none()) sync::this_thread::yield();]]
-  [[if (!none()) sync::this_thread::yield();]])
+  [[while (count_.load(std::memory_order_acquire) > others) sync]]
+  [[if (count_.load(std::memory_order_acquire) > others) sync]])
 
 # --- queues ---
 
@@ -100,9 +100,9 @@ bug(blocks_popped_one_by_one memory node_cache detail/run/node_cache.hpp
 
 bug(cancel_wakes_nobody semaphore semaphore_head impl/semaphore_core.ipp
   [[  granted = wake();
-  return taken;]]
+  return op;]]
   [[  static_cast<void>(granted);
-  return taken;]])
+  return op;]])
 bug(key_outlives_wait semaphore semaphore_cancel impl/semaphore_core.ipp
   [[    leave_queue(op);
     in_use_ += op.weight;]]
@@ -140,13 +140,13 @@ bug(set_not_waited_for wait_set wait_set_home detail/wait/wait_set.hpp
   [[]])
 bug(registry_not_waited_for wait_set wait_set detail/wait/shutdown.hpp
   [[    end_waits();
-    departing_.wait();]]
+    departing_.wait(arrival::count(*this));]]
   [[    end_waits();]])
 bug(arrives_before_it_is_posted wait_set wait_set detail/wait/operation.hpp
-  [[    vtable_.complete(this, std::tuple<Args...>(std::move(args)...));
-    if (foreign) foreign->arrived();]]
-  [[    if (foreign) foreign->arrived();
-    vtable_.complete(this, std::tuple<Args...>(std::move(args)...));]])
+  [[    const shutdown_registry::arrival foreign(foreign_.depart());
+    vtable_.complete(]]
+  [[    { const shutdown_registry::arrival foreign(foreign_.depart()); }
+    vtable_.complete(]])
 
 # --- what is made of all that ---
 
@@ -170,3 +170,117 @@ bug(others_not_asked_for group group_refused impl/group_core.ipp
 bug(join_looks_once group group_join impl/group_core.ipp
   [[      if (joins) joined = joins->take_all();]]
   [[      if (joins && !ended) joined = joins->take_all();]])
+
+# --- pools ---
+
+bug(no_look_before_sleeping pool pool impl/scheduler_workers.ipp
+  [[if (signals(w) != 0 || any_work(nullptr, leaves, &w)) return false;]]
+  [[static_cast<void>(leaves);
+  if (signals(w) != 0) return false;]])
+bug(no_look_after_search pool pool_busy impl/scheduler_workers.ipp
+  [[  parking_.end_search();
+  share_work(&w);]]
+  [[  parking_.end_search();]])
+bug(left_alone_for_ever pool pool_rob impl/scheduler_workers.ipp
+  [[    naps_.fetch_add(woken ? 1 : static_cast<std::uint64_t>(duration / watch_period::shortest),
+                    std::memory_order_relaxed);]]
+  [[]])
+bug(end_tells_no_drain pool pool_drain impl/scheduler_workers.ipp
+  [[  w.submissions.end();
+  if (closed_.load(std::memory_order_seq_cst)) complete_drains_if_done();]]
+  [[  w.submissions.end();]])
+bug(closes_without_fence pool pool_drain_last impl/scheduler.ipp
+  [[    asymmetric_fence::wait_for_all(); // for the ends of submissions
+    call_in_credits();
+    end_line(refused);
+  }]]
+  [[    call_in_credits();
+    end_line(refused);
+  }]])
+bug(last_work_tells_no_join pool pool_join impl/scheduler_workers.ipp
+  [[  if (joining_.load(std::memory_order_seq_cst)) let_go_if_finished();
+  const awakening]]
+  [[  const awakening]])
+bug(line_does_not_look pool pool_full impl/scheduler_admission.ipp
+  [[    asymmetric_fence::wait_for_all(); // for the starts of submissions
+  }
+  return admit_from_line();]]
+  [[    asymmetric_fence::wait_for_all(); // for the starts of submissions
+  }
+  return false;]])
+bug(admitted_and_not_called pool pool_full impl/scheduler_admission.ipp
+  [[    } else if (asleep) {
+      call(*b);
+    }]]
+  [[    }]])
+bug(grows_no_more pool pool_elastic impl/scheduler_workers.ipp
+  [[  can_grow_.store(true); // first: who finds nobody to call any more is to see this
+  parking_.get_up(w);]]
+  [[  parking_.get_up(w);]])
+bug(retires_before_it_locks pool pool_resize_down impl/scheduler_workers.ipp
+  [[  count_left(w);
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (spare(w)) return false;
+    const bool leaves = live_ > threads();]]
+  [[  count_left(w);
+  const bool leaves = live_ > threads();
+  {
+    std::lock_guard lock(parking_.mutex());
+    if (spare(w)) return false;]])
+bug(resumes_before_it_locks pool pool_pause impl/scheduler.ipp
+  [[    std::lock_guard lock(parking_.mutex());
+    signals_.fetch_and(~paused);
+    resumed_.notify_all();]]
+  [[    signals_.fetch_and(~paused);
+    resumed_.notify_all();]])
+bug(resumes_and_does_not_look pool pool_pause_elastic impl/scheduler.ipp
+  [[    resumed_.notify_all();
+  }
+  share_work(nullptr);]]
+  [[    resumed_.notify_all();
+  }]])
+bug(stands_back_silently stateful_pool states_stand_back impl/scheduler_states.ipp
+  [[  w.keeps_first = false;
+  share_work(nullptr);
+  const cell& c]]
+  [[  w.keeps_first = false;
+  const cell& c]])
+bug(kept_too_briefly stateful_pool states_one impl/scheduler_states.ipp
+  [[  const bool made = make_state(w);]]
+  [[  w.keeps_first = false;
+  const bool made = make_state(w);]])
+bug(warm_but_for_who_is_at_it stateful_pool states_warm_up impl/scheduler_states.ipp
+  [[if (w->heat != warmth::cold && w->heat != warmth::making) continue;]]
+  [[if (w->heat != warmth::cold) continue;]])
+bug(warm_but_for_who_watches_io stateful_pool states_warm_up_io impl/scheduler_states.ipp
+  [[      signals_.fetch_or(warmth_wanted);
+      wake_all();]]
+  [[      signals_.fetch_or(warmth_wanted);
+      for (worker* w = first_worker_; w; w = w->next.load(std::memory_order_acquire)) w->wake.set();]])
+bug(keeps_what_it_leaves stateful_pool states_join impl/scheduler_workers.ipp
+  [[      w.keeps_first = false; // first: who looks whether all has ended is to see that
+      count_out(w);]]
+  [[      count_out(w);]])
+bug(nobody_makes_way stateful_pool states_elastic impl/scheduler_states.ipp
+  [[    makes_way_ = reactor_;
+    parking_.call(*reactor_);
+    call_at_reactor(*reactor_);]]
+  [[]])
+
+# --- lanes ---
+
+bug(runner_leaves_in_two_steps lanes lanes impl/lanes_core.ipp
+  [[      if (!task && !goes_on)
+        keeps_much]]
+  [[    }
+    if (!task && !goes_on) {
+      std::lock_guard lock(mutex_);
+      keeps_much]])
+bug(drain_forgets_who_is_coming lanes lanes_drain impl/lanes_core.ipp
+  [[queued_ == 0 && reserved_ == 0 && running_submissions_ == 0]]
+  [[queued_ == 0 && running_submissions_ == 0]])
+bug(runner_tells_no_drain lanes lanes_drain impl/lanes_core.ipp
+  [[      ended->complete_drains_if_done();
+      ended.reset();]]
+  [[      ended.reset();]])

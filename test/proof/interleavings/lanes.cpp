@@ -102,6 +102,7 @@ void close_and_drain() {
   sync::atomic<int> ran{0};
   sync::atomic<int> admitted{0};
   sync::atomic<int> drained{0};
+  int ran_before = -1; // the drain completed
   sync::atomic<int> left{2};
   const auto done = [&] {
     if (left.fetch_sub(1) == 1) work.reset();
@@ -114,6 +115,7 @@ void close_and_drain() {
       [&] {
         lane.async_drain([&](bulkhead::error_code ec) {
           check(!ec, "without an error");
+          ran_before = ran.load();
           drained.fetch_add(1);
         });
         done();
@@ -121,6 +123,7 @@ void close_and_drain() {
       [&] { context.run(); });
   check(ran.load() == admitted.load(), "what was admitted has run");
   check(drained.load() == 1, "the drain completes once");
+  check(ran_before == ran.load(), "after what was admitted");
 }
 
 const interleave::model drains("lanes_drain", "a drain completes, after what was admitted",

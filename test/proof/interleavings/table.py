@@ -88,9 +88,9 @@ def main():
     library = Program(here / "proof_interleavings")
     textbook = Program(here / "proof_textbook")
     bugs = [line.split() for line in (here / "bugs.txt").read_text().splitlines()]
-    points, random = (10_000_000_000, 1_000_000) if options.full else (20_000_000, 17_600)
+    points, random = (10_000_000_000, 1_000_000) if options.full else (30_000_000, 14_000)
     amounts = (points, random, options.seed)
-    a_few = (20_000_000, 10_000, options.seed)
+    a_few = (60_000_000, 10_000, options.seed)
 
     jobs = [(explore, library, m, amounts, Result("model", m)) for m in library.models()]
     for m in textbook.models():
@@ -113,7 +113,9 @@ def main():
     for fewer in (1, 0, -1):
         cut = [r.name for r in of("model", True) if r.preemptions == fewer]
         if cut:
-            note += f" (but {max(fewer, 0)}, and the first {points:,} points with more: {', '.join(cut)})"
+            first = f"the first {points:,} points"
+            whole = f"{fewer}, and {first} with more" if fewer >= 0 else f"only {first} with none"
+            note += f" (but {whole}: {', '.join(cut)})"
     note += f", {random:,} random seeds each"
     note += f"; {len(of('bug', True))} of {len(of('bug'))} seeded bugs found and replayed"
     note += f"; {len(of('textbook', True))} of {len(of('textbook'))} textbook cases told apart"

@@ -120,8 +120,10 @@ struct thread_state {
   bool has_timed_out = false;
   bool has_ended = false;
   unsigned after = 0;              // threads that come before it, since it has yielded: a mask
+  bool is_overtaken = false;       // another's time was over meanwhile
   const void* last_load = nullptr; // if it has done nothing since
   std::uint64_t last_value = 0;
+  unsigned same_loads = 0;
   const char* does = "";
 };
 
@@ -361,6 +363,7 @@ public:
     drain(t);
     t.ready = &ready;
     t.is_timed = timed;
+    t.is_overtaken = false;
     for (;;) {
       unsigned others[most_threads];
       const unsigned n = find_others(others);
@@ -479,15 +482,26 @@ private:
     outer_fiber_ = std::move(outer_fiber_).resume();
   }
 
-  /// The time for which somebody would wait is over, if that is what is left.
+  /// The time for which somebody would wait is over, if that is what is left. Whoever waits for a while
+  /// again and again overtakes the others once.
   bool time_out_one() {
     unsigned timed[most_threads];
-    unsigned n = 0;
-    for (unsigned i = 0; i != count_; ++i)
-      if (threads_[i].ready && threads_[i].is_timed && !threads_[i].has_timed_out) timed[n++] = i;
+    unsigned n = find_timed(true, timed);
+    if (n == 0) n = find_timed(false, timed);
     if (n == 0) return false;
-    threads_[timed[ask(n, false)]].has_timed_out = true;
+    const unsigned first = timed[ask(n, false)];
+    for (unsigned i = 0; i != count_; ++i) threads_[i].is_overtaken = true;
+    threads_[first].has_timed_out = true;
     return true;
+  }
+
+  unsigned find_timed(bool overtaken, unsigned* found) const noexcept {
+    unsigned n = 0;
+    for (unsigned i = 0; i != count_; ++i) {
+      const thread_state& t = threads_[i];
+      if (t.ready && t.is_timed && !t.has_timed_out && t.is_overtaken == overtaken) found[n++] = i;
+    }
+    return n;
   }
 
   /// At random, others see a store late, or a time is over although there is something to do.
@@ -580,7 +594,7 @@ std::uint64_t load(const void* p, std::size_t size, std::memory_order order) noe
   executor& e = ::interleave::run();
   thread_state& t = e.here();
   e.step("load", p);
-  const bool again = t.last_load == p; // the same, and nothing in between: it waits for others
+  const bool again = t.last_load == p; // and nothing in between
   const std::uint64_t before = t.last_value;
   e.point();
   std::uint64_t value = 0;
@@ -594,10 +608,12 @@ std::uint64_t load(const void* p, std::size_t size, std::memory_order order) noe
     std::memcpy(&value, p, size);
   };
   read();
-  if (again && value == before) {
+  t.same_loads = again && value == before ? t.same_loads + 1 : 1;
+  if (t.same_loads == 3) { // it waits for others; twice, it has only forgotten
     e.yield();
     value = 0;
     read();
+    t.same_loads = 2;
   }
   location& l = e.locate(p, size);
   if (is_acquired(order)) t.seen.join(l.released);

@@ -29,8 +29,10 @@
 //   const interleave::model spin_lock("spin_lock", "one at a time", &run);
 //
 // Every schedule is tried in which a thread is interrupted (*preempted*) at most twice where it could
-// have gone on. A store that others may see late, as on x86, counts as one of the two. Then come
-// schedules at random, without such a bound.
+// have gone on. A store that others may see late, as on x86, counts as one of the two. Left out is what
+// has no end: who yields comes after all who can go on then, and who waits for a while again and again
+// overtakes once each of those that wait for a while, too. Then come schedules at random, without a bound
+// on preemptions.
 //
 // An execution fails at a check; where all threads wait (deadlock), or none gets on (livelock); where
 // freed memory is used as far as that shows, or some is never freed; at a signal or an exception that
@@ -128,6 +130,12 @@ template <class Ready>
 void wait_until(Ready ready) noexcept {
   engine::point("wait_until");
   engine::wait("wait_until", nullptr, condition(ready));
+}
+
+/// Returns when no other thread gets on, so that one that waits for a while goes on; at random, before.
+inline void wait_for_quiet() noexcept {
+  const auto never = [] { return false; };
+  engine::wait("wait_for_quiet", nullptr, condition(never), true);
 }
 
 } // namespace interleave

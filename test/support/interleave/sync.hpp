@@ -257,6 +257,7 @@ private:
   }
 
   bool wait(std::unique_lock<mutex>& lock, bool timed) noexcept {
+    if (engine::is_running) engine::point("wait", this); // for who notifies without the lock
     waiter self;
     waiter** last = &first_;
     while (*last) last = &(*last)->next;
