@@ -12,7 +12,8 @@
  *               interrupt_reactor(), ends_watch(), the reactor in poll() and sleep_at_reactor(), what
  *               is left alone, and all that workers.pml names. Function 0 runs already and posts
  *               FROM_INSIDE others; EVENTS handlers come from the reactor. With OWNERS=2, functions 0
- *               and 1 run already, and each posts half of them.
+ *               and 1 run already, and each posts half of them. With OTHERS, handlers of others run at
+ *               the reactor as well, without end, and do not keep who runs them.
  * Left out      see workers.pml; how long a period is; that a watch ends after eight periods and not
  *               after two; that four functions are few, and not just one
  * Checked       every execution ends with all functions and handlers running at once: none is left
@@ -34,6 +35,7 @@
  *   holds -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=1 fairly :
  *   holds -DWORKERS=3 -DAWAKE=2 -DCOARSE fairly :
  *   holds -DOWNERS=2 -DFROM_OUTSIDE=2 -DFROM_INSIDE=2 -DWORKERS=3 -DAWAKE=2 -DSHORT -DCOARSE fairly :
+ *   holds -DOTHERS fairly :
  *   bug 107 -DEVENTS=1 -DFROM_INSIDE=0 : a call is taken back, and nobody looks
  *   bug 109 -DEVENTS=1 -DFROM_INSIDE=0 : a worker polls while it counts as searching
  *   bug 201 : the watcher does not look
@@ -58,6 +60,7 @@
  *   bug 214 -DWORKERS=3 -DAWAKE=2 -DCOARSE fairly :
  *       who looks for others leaves nothing alone, so two free workers call each other for what both
  *       leave alone, and no nap ends
+ *   bug 215 -DOTHERS fairly : a watcher that handlers of others wake again and again does not look
  */
 
 #define WATCH
@@ -84,6 +87,15 @@ proctype device(byte n) {
   :: else -> atomic { post(event, 0); n-- }
   od
 }
+
+#ifdef OTHERS
+proctype others() {
+  do
+  :: atomic { started < ALL && empty(io) -> io!of_others, 0 }
+  :: started >= ALL -> break
+  od
+}
+#endif
 
 init {
   byte i = 0;
@@ -112,6 +124,9 @@ init {
     od;
 #if EVENTS
     run device(EVENTS);
+#endif
+#ifdef OTHERS
+    run others();
 #endif
     i = 0
   }

@@ -162,7 +162,7 @@ inline push_front(s) {
 
 /* --- the io_context: functions that call or interrupt who sleeps there, and handlers --- */
 
-mtype = { call, interrupt, event };
+mtype = { call, interrupt, event, of_others };
 chan io = [IO_CAPACITY] of { mtype, byte };
 
 /* Worker after worker may be called and get up by itself, so calls that nobody has run yet may add
@@ -554,6 +554,8 @@ inline claim(next, limit, b, e) {
   fi
 }
 
+#define still_watches (timed && listed[w] && watches[w])
+
 proctype worker(byte w) {
   byte begin = 0, end = 0; /* worker::range */
   bool is_searching = false, in_reactor = false, r = false, in_search = false, in_poll = false;
@@ -564,7 +566,7 @@ proctype worker(byte w) {
   byte o = 0, now = 0;
 #endif
 #ifdef WATCH
-  bool timed = false, woken = false;
+  bool timed = false, woken = false, napped = false;
   byte quiet = 0;
 #endif
 
@@ -791,7 +793,11 @@ progress_turn: /* the code counts them */
        fi
      }
   :: !in_search -> n = 0; goto after_poll
-  :: else -> n = 0; in_search = false; goto work_loop
+  :: else ->
+progress_io: /* the code counts these turns, too, and robs after so many */
+     n = 0;
+     in_search = false;
+     goto work_loop
   fi;
 
 /* What the io_context runs, on a worker that polls or that sleeps there. */
@@ -928,8 +934,15 @@ end_waits:
   fi;
 #ifdef WATCH
   if
-  :: woken -> woken = false
-  :: else ->
+  :: woken && !(still_watches && napped) -> woken = false; napped = timed /* but not for long yet */
+#if BUG == 215 /* who is woken does not look, however long it has napped */
+  :: woken && still_watches && napped -> woken = false
+  :: !woken ->
+#else
+  :: !woken || still_watches ->
+     woken = false;
+     napped = false;
+#endif
 #if FROM_INSIDE && BUG != 209 /* naps are not counted */
      naps = (naps + 1) % NAPS;
 #endif
@@ -1030,6 +1043,7 @@ get_up:
     :: else
     fi;
     timed = false;
+    napped = false;
     quiet = 0;
     parking_mutex = false;
 #endif
