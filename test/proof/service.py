@@ -228,7 +228,7 @@ def soak(options, losses):
     window, part, parts = (60, 600, 48) if options.full else (5, 40, 6)
     parts = options.parts or parts
     seconds = part * parts
-    pairs, half = 28, 60 if options.full else 5
+    pairs, half = 21, 60 if options.full else 5
     warm_up = seconds // 10
     with Service(options.build, options.seed) as service:
         at_rest = service.sample()
