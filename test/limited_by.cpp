@@ -46,6 +46,7 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <future>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -98,8 +99,9 @@ struct limited_fixture {
     locked.release();
   }
 
+  /// Not the object's context where the handler's has not run yet: until then the operation is to start.
   void settle() {
-    object.finish();
+    if (!waits_for_permit) object.finish();
     other.finish();
   }
   void destroy() {
@@ -455,6 +457,79 @@ BOOST_AUTO_TEST_CASE(an_operation_that_waits_for_its_permit_ends_with_its_contex
   }
   BOOST_TEST(alive == 0);
   BOOST_TEST(limiter.waiting() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(
+    the_context_of_the_io_object_has_work_while_the_operation_waits_for_its_permit) {
+  asio::io_context io, handlers;
+  semaphore limiter(handlers, 1);
+  asio::steady_timer timer(io, 0ms);
+  std::optional<error_code> completed;
+  const auto start = [&] {
+    completed.reset();
+    timer.async_wait(
+        limited_by(limiter, asio::bind_executor(handlers, [&](error_code ec) { completed = ec; })));
+  };
+
+  std::optional<permit> held(take(limiter));
+  start();
+  io.poll();
+  BOOST_TEST(!io.stopped());
+  held.reset();
+  poll(handlers); // starts it
+  run(io);
+  run(handlers);
+  BOOST_TEST((completed == error_code()));
+
+  // And no longer.
+  held.emplace(take(limiter));
+  start();
+  limiter.close();
+  run(handlers);
+  BOOST_TEST((completed == error_code(errc::closed)));
+  run(io);
+}
+
+BOOST_AUTO_TEST_CASE(
+    the_context_of_the_io_object_may_end_while_the_operation_waits_for_its_permit) {
+  asio::io_context handlers;
+  semaphore limiter(handlers, 1);
+  const permit held = take(limiter);
+  asio::cancellation_signal signal;
+  std::optional<error_code> completed;
+  {
+    asio::io_context io;
+    asio::steady_timer timer(io, std::chrono::hours(1));
+    timer.async_wait(limited_by(
+        limiter,
+        asio::bind_executor(handlers, asio::bind_cancellation_slot(
+                                          signal.slot(), [&](error_code ec) { completed = ec; }))));
+  }
+  signal.emit(asio::cancellation_type::terminal);
+  run(handlers);
+  BOOST_TEST((completed == aborted));
+}
+
+BOOST_AUTO_TEST_CASE(the_context_of_the_io_object_may_end_while_its_wait_is_being_cancelled) {
+  for (int i = 0; i != test::scaled(1000); ++i) {
+    test::background handlers;
+    semaphore limiter(handlers.context(), 1);
+    const permit held = take(limiter);
+    asio::cancellation_signal signal;
+    auto io = std::make_unique<asio::io_context>();
+    auto timer = std::make_unique<asio::steady_timer>(*io, std::chrono::hours(1));
+    auto done = std::make_shared<std::promise<void>>();
+    timer->async_wait(limited_by(
+        limiter, asio::bind_executor(handlers.context(), asio::bind_cancellation_slot(
+                                                             signal.slot(), [done](error_code) {
+                                                               done->set_value();
+                                                             }))));
+    timer.reset();
+    std::thread ends([&] { io.reset(); });
+    signal.emit(asio::cancellation_type::terminal);
+    done->get_future().get();
+    ends.join();
+  }
 }
 
 BOOST_AUTO_TEST_CASE(the_end_of_the_limiter_aborts_what_waits_for_it_and_leaves_what_runs_alone) {

@@ -11,15 +11,19 @@
 #include <bulkhead/detail/wait/adaptor.hpp>
 #include <bulkhead/detail/wait/handler_wrapper.hpp>
 #include <bulkhead/detail/wait/operation.hpp>
+#include <bulkhead/detail/wait/shutdown.hpp>
 #include <bulkhead/detail/wait/two_stage_cancellation.hpp>
+#include <bulkhead/detail/wait/work_until_shutdown.hpp>
 #include <bulkhead/error.hpp>
 #include <bulkhead/limiter.hpp>
 #include <bulkhead/permit.hpp>
 
 #include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/execution_context.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -65,7 +69,9 @@ public:
 /// the operation; `limited_by(a, limited_by(b, t))` acquires b, then a, and releases a, then b.
 ///
 /// A limiter that is an lvalue is referred to, and has to live until the operation has begun to wait
-/// or has started; a handle that is an rvalue is kept.
+/// or has started; a handle that is an rvalue is kept. The I/O object has to live until the operation has
+/// started, or has completed without: what waits for its permit is not known to it, so neither its end
+/// nor its cancel() or close() ends the wait; the token's cancellation slot does.
 ///
 /// Completion signature  that of the operation, whose first argument has to be an error_code or an
 ///                       exception_ptr
@@ -80,7 +86,8 @@ public:
 /// Thread safety         that of the operation and of the limiter; a token is safe to copy and to use
 ///                       again, shared objects are safe for const access
 /// Memory                what async_acquire needs. A connected cancellation slot costs one allocation
-///                       more, which is not the handler's: the slot may outlive the handler
+///                       more, which is not the handler's: the slot may outlive the handler. So does a
+///                       wait whose I/O object belongs to another context than the handler's executor
 template <class Limiter, class Token>
 requires limiter<std::remove_cvref_t<Limiter>>
 [[nodiscard]] auto limited_by(Limiter&& l, std::size_t weight, Token&& token,
@@ -140,6 +147,33 @@ private:
   std::shared_ptr<two_stage_cancellation> cancellation_;
 };
 
+/// Work on the executor of the I/O object, whose operation is yet to be started.
+template <class Initiation>
+class io_object_work {
+public:
+  template <class Handler>
+  void begin(const Initiation&, const Handler&) noexcept {}
+  void end() noexcept {}
+};
+
+template <names_executor Initiation>
+class io_object_work<Initiation> {
+public:
+  /// Unless the handler's executor has work in the same context.
+  template <class Handler>
+  void begin(const Initiation& i, const Handler& handler) {
+    const auto ex = i.get_executor();
+    boost::asio::execution_context* const context = context_of(ex);
+    if (context && context != context_of(boost::asio::get_associated_executor(handler, ex)))
+      work_.begin(ex, *context);
+  }
+
+  void end() noexcept { work_.end(); }
+
+private:
+  work_until_shutdown<typename Initiation::executor_type> work_;
+};
+
 /// The handler of the acquisition, and with it the operation that is yet to be started.
 template <class Handler, class Initiation, class Refusal, class... Args>
 class permit_waiter;
@@ -168,10 +202,14 @@ public:
 
   const std::source_location& where() const noexcept { return where_; }
 
+  /// The acquisition cannot complete at once.
+  void begin_wait() { io_work_.begin(this->initiation, handler_); }
+
   /// The acquisition has completed, on the handler's executor.
   void operator()(error_code ec, permit p) {
     if (may_start(ec)) return start(std::move(p));
     p.release();
+    io_work_.end();
     Error error{};
     set_error(error, ec);
     std::move(handler_)(std::move(error), Results()...);
@@ -182,6 +220,7 @@ public:
   void complete_at_once(const Executor& ex, error_code ec, permit p) {
     if (may_start(ec)) return start(std::move(p));
     p.release();
+    io_work_.end();
     Error error{};
     set_error(error, ec);
     auto own = boost::asio::get_associated_executor(*this, ex);
@@ -198,6 +237,7 @@ private:
   }
 
   void start(permit p) {
+    [[maybe_unused]] const auto until_started = std::move(io_work_);
     auto cancellation = cancellation_;
     std::apply(
         [&](Args&... args) {
@@ -213,6 +253,7 @@ private:
   std::source_location where_;
   std::tuple<Args...> args_;
   std::shared_ptr<two_stage_cancellation> cancellation_;
+  io_object_work<Initiation> io_work_;
 };
 
 template <class Limiter, class Initiation, class Refusal>

@@ -63,7 +63,8 @@ struct semaphore_options {
 ///
 /// Object lifetimes: destroying the semaphore completes its waiters with `operation_aborted`; when
 /// its executor's context shuts down first, their handlers are destroyed uninvoked. Permits may
-/// outlive the semaphore, the semaphore may outlive its context.
+/// outlive the semaphore, the semaphore may outlive its context, unless its executor is an asio::strand,
+/// which must not.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for moving and destroying).
 template <class Executor = asio::any_io_executor>

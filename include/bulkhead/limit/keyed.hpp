@@ -284,12 +284,20 @@ private:
       for (std::size_t i = 0; i != looks && !turns.empty(); ++i) evict_next(evicted);
     }
 
+    /// Whether there is no other pointer to it. What was done over others happened before, which
+    /// use_count() alone does not say: it takes part in no synchronisation, but ending a copy does.
+    static bool is_only(const std::shared_ptr<entry>& p) noexcept {
+      if (p.use_count() != 1) return false;
+      std::shared_ptr<entry>(p).reset();
+      return true;
+    }
+
     /// Handles are made under the lock. So if there is none now, nobody comes before it is released
     /// who could find this limiter, and one that is idle stays so.
     void evict_next(std::vector<std::shared_ptr<entry>>& evicted) {
       const Key* const key = turns.front();
       const auto it = entries.find(*key);
-      if (it->second.use_count() == 1 && it->second->limiter->idle()) {
+      if (is_only(it->second) && it->second->limiter->idle()) {
         evicted.push_back(std::move(it->second));
         entries.erase(it);
       } else {

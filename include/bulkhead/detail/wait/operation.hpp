@@ -275,6 +275,7 @@ private:
         handler_work_(handler_executor(boost::asio::get_associated_executor(handler, ex))),
         handler_(std::move(handler)) {
     if (!is_handlers(ex)) io_work_.emplace(track(ex));
+    if constexpr (requires { handler_.begin_wait(); }) handler_.begin_wait();
   }
 
   /// Whether `ex` is the handler's executor: then that has work already.
