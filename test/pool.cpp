@@ -2226,6 +2226,44 @@ BOOST_AUTO_TEST_CASE(blocking_always_returns_after_the_function) {
   BOOST_TEST(done.get());
 }
 
+BOOST_AUTO_TEST_CASE(blocking_always_on_a_worker_of_a_paused_pool_does_not_wait_for_resume) {
+  for (std::size_t threads : {1u, 2u}) {
+    test::slot<bool> done;
+    pool p(threads);
+    asio::post(p, [&] {
+      p.pause(); // what runs is to end all the same
+      bool executed = false;
+      asio::require(p.get_executor(), execution::blocking.always).execute([&] { executed = true; });
+      done.set_value(executed);
+    });
+    BOOST_TEST(done.get());
+  }
+}
+
+struct called_either_way {
+  bool* got_token;
+  void operator()() const {}
+  void operator()(std::stop_token) const { *got_token = true; }
+};
+
+BOOST_AUTO_TEST_CASE(what_runs_inside_the_caller_is_called_as_in_the_queue) {
+  std::exception_ptr seen;
+  bool got_token = false;
+  pool_options o;
+  o.threads = 1;
+  o.on_exception = [&](std::exception_ptr e) { seen = e; };
+  pool p(o);
+  asio::post(p, [&] {
+    p.get_executor().execute(called_either_way{&got_token});
+    void (*const none)() = nullptr;
+    p.get_executor().execute(none);
+  });
+  p.join();
+  BOOST_TEST(got_token);
+  BOOST_REQUIRE(seen);
+  BOOST_CHECK_THROW(std::rethrow_exception(seen), std::bad_function_call);
+}
+
 BOOST_AUTO_TEST_CASE(a_post_is_never_refused) {
   test::counter ran;
   pool p(small(1, 1, 0));

@@ -22,6 +22,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -31,6 +34,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <unistd.h>
 
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
@@ -186,6 +191,39 @@ BOOST_AUTO_TEST_CASE(a_pool_of_fixed_size_keeps_its_workers) {
   wait_until([&] { return p.stats().idle == 3; });
   BOOST_TEST(p.stats().threads == 3u);
   BOOST_TEST(p.stats().expired_workers == 0u);
+}
+
+// How often the threads of this process, but for the one that asks, have gone to sleep.
+std::uint64_t times_others_slept() {
+  std::uint64_t n = 0;
+  const std::string self = std::to_string(::gettid());
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (thread.path().filename() == self) continue;
+    std::ifstream status(thread.path() / "status");
+    for (std::string word; status >> word;)
+      if (std::uint64_t times = 0; word == "voluntary_ctxt_switches:" && status >> times)
+        n += times;
+  }
+  return n;
+}
+
+// There is nothing to wait for but that nothing happens: so it looks until that is so.
+BOOST_AUTO_TEST_CASE(workers_that_may_not_expire_sleep_on) {
+  for (std::size_t least : {0u, 2u}) {
+    pool_options o = elastic(least, 3);
+    o.idle_expiry = 1us;
+    pool p(o);
+    expect_parallel(p, 3);
+    const std::size_t stay = least == 0 ? 3 : least;
+    wait_until([&] { return p.stats().threads == stay && p.stats().idle == stay; });
+    wait_until([] {
+      const std::uint64_t before = times_others_slept();
+      std::this_thread::sleep_for(20ms);
+      return times_others_slept() == before;
+    });
+    expect_parallel(p, 3);
+    wait_until([&] { return p.stats().threads == stay; });
+  }
 }
 
 BOOST_AUTO_TEST_CASE(work_is_not_lost_while_workers_come_and_go) {

@@ -70,8 +70,10 @@ struct pool_options {
   /// go; `pool/0` if it is empty.
   std::string name{};
 
-  /// Gets what a posted handler or a plain submission throws, on the worker, which lives on.
-  /// Must not throw. Default: one line to stderr.
+  /// Gets what a posted handler or a plain submission throws, where that ran: on a worker, which lives
+  /// on, or on the thread whose submission it was, with on_full::caller_runs. And what is thrown because
+  /// a worker cannot be created later on, by the thread that would have one. Must not throw. Default:
+  /// one line to stderr.
   std::function<void(std::exception_ptr)> on_exception{};
 
   /// Called on each worker before its first handler, and after its last, with the number of its
@@ -95,18 +97,20 @@ enum class on_full {
 /// half-way would be lost: `asio::post(pool, f)` is unbounded, and counted in the statistics.
 ///
 /// Order: workers take what one thread submits in the order of its calls, up to 16 functions at a
-/// time; with one worker, so they do what all threads submit and post. What a worker's handlers post
-/// goes to a queue of its own, in the order of pool_options::order. Idle workers help themselves from
-/// the queues of busy ones, and from what these have taken and not started, if it is worth it: see below.
+/// time; in a pool that was made with one worker and has one, so they do what all threads submit and
+/// post, once it stands in the queue. What a worker's handlers post goes to a queue of its own, in the
+/// order of pool_options::order. Idle workers help themselves from the queues of busy ones, and from
+/// what these have taken and not started, if it is worth it: see below.
 ///
 /// Fairness: a worker takes at most 16 functions at a time from one place, its own queue and what
 /// comes from outside by turns, and looks for I/O every fourth time. So what stands first in its
-/// queue, or is ready in the reactor, starts after at most 80 others in a pool of one worker (98 if
-/// its order is lifo). With more workers there are more queues for work from outside, two per worker
-/// and no more than 32, and a worker runs at most 48 others for each of them before it comes to a
-/// given one. What a worker has taken and cannot start, because a function before it lasts, is left to
-/// the others as well: one that is busy looks at one of its colleagues after each 256 functions, and
-/// takes half of what it finds.
+/// queue, or is ready in the reactor, starts after at most 80 others in a pool of one worker. One that
+/// is made with more has more queues for work from outside, two per worker and no more than 32, and a
+/// worker runs at most 48 others for each of them before it comes to a given one. What a worker has taken
+/// and cannot start, because a function before it lasts, is left to the others as well: one that is busy
+/// looks at one of its colleagues after each 256 functions, and takes half of what it finds. (If the
+/// order is lifo, up to 16 of the newest come before each time that a worker takes something, so these
+/// are 144, 65 and 512.)
 ///
 /// No work waits while a worker sleeps: for what comes from outside, one is woken at once. To wake a
 /// thread for each of the small functions that a handler posts would cost more than to run them, so
@@ -119,7 +123,8 @@ enum class on_full {
 /// lately, and then all sleep.
 ///
 /// Memory: functions of up to 48 bytes stand in the queue itself, larger ones in memory that is used
-/// again, unless they have an allocator of their own. A pool keeps the memory of its longest queue.
+/// again, unless they have an allocator of their own, take more than 896 bytes or are over-aligned. A
+/// pool keeps the memory of its longest queue.
 ///
 /// Timers, sockets, strands, co_spawn and spawn work on the pool. Its own workers poll for I/O; it
 /// starts no other thread. (A future of asio::use_future is set on Asio's own system_context, which
@@ -135,10 +140,10 @@ enum class on_full {
 ///
 /// Object lifetimes: ~pool() is stop() and join(); on one of its own workers it terminates the
 /// program with a message. Handlers that wait in the pool and belong to another execution context
-/// complete with `operation_aborted` then, those that would run on the pool are destroyed
-/// uninvoked. When such another context shuts down first, its handlers are destroyed uninvoked; a
-/// function that runs for one of them is asked to stop and waited for. None may be ended by the
-/// destructor of a function that never started.
+/// complete at stop(), those in line for room with `closed` and all others with `operation_aborted`;
+/// those that would run on the pool are destroyed uninvoked. When such another context shuts down
+/// first, its handlers are destroyed uninvoked; a function that runs for one of them is asked to stop
+/// and waited for. No context may be ended by the destructor of a function that never started.
 ///
 /// Thread safety: distinct objects safe, shared objects safe (but for destroying).
 class pool : public asio::io_context {
@@ -172,7 +177,7 @@ public:
   /// Submits `f` if there is room and nobody waits for any. Never waits.
   ///
   /// On false, `f` is untouched. Errors: what moving or copying `f` throws, and bad_alloc; nothing
-  /// was submitted then. Complexity: O(1), without an allocation in steady state.
+  /// was submitted then. Complexity: O(1), without an allocation in steady state: see Memory.
   template <class F>
   [[nodiscard]] bool try_submit(F&& f) {
     check_function<F>();
@@ -207,7 +212,8 @@ public:
   /// task_group.
   ///
   /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
-  /// Executor              the handler's, else the pool's; never from within this call
+  /// Executor              the handler's, else the pool's; never from within this call, unless an
+  ///                       associated immediate executor lets a refusal
   /// Cancellation          terminal, partial, total. Waiting or queued: f is dropped. Running: stop
   ///                       is requested of f's std::stop_token, and f decides
   /// Errors (system_error) queue_full          queue_limit and waiter_limit are reached
@@ -236,7 +242,8 @@ public:
 
   /// Workers finish what they run and take no more until resume(): submissions, continuations and
   /// I/O wait. (A handler of a socket or timer of this pool that is bound to an executor which runs
-  /// it where it stands, as asio::system_executor does, may still run.) Draining and joining a
+  /// it where it stands, as asio::system_executor does, may still run; and so does what a worker
+  /// executes with blocking.always.) Draining and joining a
   /// paused pool waits for resume(); stop() overrides a pause. May be called on a worker.
   void pause() { scheduler_->pause(); }
   void resume() { scheduler_->resume(); }
@@ -266,13 +273,15 @@ public:
     return scheduler_->drain_for(duration);
   }
 
-  /// close(); queued submissions complete with `operation_aborted`, running ones are asked to stop,
-  /// and the workers end when what they run has ended. Does not wait.
+  /// close(); queued submissions complete with `operation_aborted` (but handlers that would run on the
+  /// pool are destroyed), running ones are asked to stop, and the workers end when what they run has
+  /// ended. Does not wait.
   void stop() { scheduler_->stop(); }
 
   /// close(), waits until no work is left, as asio::thread_pool::join() does: no submission, no
   /// continuation, no pending asynchronous operation and no executor with outstanding_work tracked.
-  /// After stop(), waits only for what runs. Idempotent.
+  /// (For submissions that on_full::caller_runs runs on other threads, async_drain() waits.) After
+  /// stop(), waits only for what runs. Idempotent.
   ///
   /// Errors: system_error(would_deadlock) on a worker of this pool.
   void join() { scheduler_->join(); }

@@ -69,7 +69,7 @@ struct duration_histogram {
   }
 };
 
-/// A snapshot of a pool, taken at one moment.
+/// A snapshot of a pool. While that works, each figure is read a moment after the one before.
 ///
 /// Once nothing is queued, waiting or running:
 /// `submitted == completed + failed + rejected + cancelled`.

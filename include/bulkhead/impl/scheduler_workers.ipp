@@ -458,6 +458,7 @@ BULKHEAD_DECL void scheduler::see_to_watch(worker& w) noexcept {
 BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noexcept {
   watch_period period;
   std::chrono::nanoseconds napped{}; // at most, since it has looked: I/O may wake it all the time
+  bool stays = false; // was to expire and might not: more workers come only when it has got up, too
   std::unique_lock lock(parking_.mutex());
   const auto done = [&] { return !w.listed || signals(w) != 0; };
   if (makes_way(w) && !done() && !w.watches && expire(w)) return awakening::to_leave;
@@ -470,12 +471,14 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
       woken = sleep_at_reactor(w, duration);
       if (!std::exchange(w.in_reactor, false)) return awakening::has_worked;
     } else {
-      woken = w.wake.wait_for(std::min(duration, options_.idle_expiry));
+      woken = w.wake.wait_for(stays ? duration : std::min(duration, options_.idle_expiry));
     }
     lock.lock();
     if (done() || w.watches != watches) continue;
     if (!watches) {
-      if (!woken && expire(w)) return awakening::to_leave;
+      if (woken) continue;
+      if (expire(w)) return awakening::to_leave;
+      stays = !may_expire(w);
       continue;
     }
     napped += duration;
@@ -492,11 +495,15 @@ BULKHEAD_DECL scheduler::awakening scheduler::sleep_until_called(worker& w) noex
   return awakening::to_search;
 }
 
-/// Under the parking's mutex: leaves a pool that has more workers than it needs.
+/// Under the parking's mutex: whether the pool has more workers than it needs, and this may be the one
+/// that leaves.
+BULKHEAD_DECL bool scheduler::may_expire(const worker& w) const noexcept {
+  return !w.attached && !w.at_reactor && live_ > min_threads_.load(std::memory_order_relaxed);
+}
+
+/// Under the parking's mutex: leaves.
 BULKHEAD_DECL bool scheduler::expire(worker& w) noexcept {
-  if (w.attached || w.at_reactor || live_ <= min_threads_.load(std::memory_order_relaxed))
-    return false;
-  if (another_expires(w)) return false;
+  if (!may_expire(w) || another_expires(w)) return false;
   can_grow_.store(true); // first: who finds nobody to call any more is to see this
   parking_.get_up(w);
   count_out(w);

@@ -95,7 +95,10 @@ public:
   template <class F>
   void execute(F&& f) const {
     using function = std::decay_t<F>;
-    if (bits_.blocking != never && scheduler_->may_run_inline()) {
+    const bool runs_inline = bits_.blocking == always
+                                 ? scheduler_->running_in_this_thread()
+                                 : bits_.blocking != never && scheduler_->may_run_inline();
+    if (runs_inline) {
       function copy(std::forward<F>(f));
       scheduler_->run_inline(std::move(copy));
     } else if (bits_.blocking == always) {

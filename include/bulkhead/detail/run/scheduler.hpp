@@ -246,14 +246,15 @@ public:
     push<work::continuation>(s, lock, std::forward<F>(f), a);
   }
 
-  /// Runs a continuation on this worker, inside the caller. Not on a paused pool.
+  /// Runs a continuation on this worker, inside the caller. On a paused pool, only where the caller
+  /// would wait for it: what runs there is to end.
   template <class F>
   void run_inline(F&& f) noexcept {
-    worker& w = *current(); // may_run_inline() says so
+    worker& w = *this_worker();
     w.run_inline.add();
     if (w.in_reactor) leave_reactor(w);
     try {
-      static_cast<F&&>(f)();
+      static_cast<void>(invoke_with_stop_token(f, stop_));
     } catch (...) {
       report_exception(std::current_exception());
     }
@@ -740,6 +741,7 @@ private:
   bool may_sleep(worker& w) noexcept;
   void see_to_watch(worker& w) noexcept;
   awakening sleep_until_called(worker& w) noexcept;
+  bool may_expire(const worker& w) const noexcept;
   bool expire(worker& w) noexcept;
   bool sleep_at_reactor(worker& w, std::chrono::nanoseconds duration) noexcept;
   bool ends_watch(worker& w, watch_period& period) noexcept;
