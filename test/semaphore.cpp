@@ -720,6 +720,16 @@ BOOST_AUTO_TEST_CASE(shutdown_of_a_handlers_context_destroys_that_handler_and_gr
   BOOST_TEST(s.waiting() == 0u);
 }
 
+struct closes_at_its_end {
+  std::optional<semaphore>* where;
+  explicit closes_at_its_end(std::optional<semaphore>* s) : where(s) {}
+  closes_at_its_end(closes_at_its_end&& other) noexcept
+      : where(std::exchange(other.where, nullptr)) {}
+  ~closes_at_its_end() {
+    if (where) (*where)->close();
+  }
+};
+
 BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_the_context_of_the_semaphore) {
   auto home = std::make_shared<asio::io_context>();
   std::optional<asio::io_context> handlers(std::in_place);
@@ -787,6 +797,79 @@ BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_end_its_own_context) {
   home.reset();
   BOOST_TEST(watch.expired());
   BOOST_TEST(calls == 0);
+}
+
+// The service of strands is shut down before ours, if it was made later: then a strand destroys what is
+// posted to it.
+
+BOOST_AUTO_TEST_CASE(waiters_whose_strand_has_ended_are_destroyed_without_recursion) {
+  std::atomic<int> alive{0};
+  std::optional<asio::io_context> io(std::in_place);
+  semaphore s(io->get_executor(), 1);
+  {
+    const auto strand = asio::make_strand(*io);
+    permit p = take(s);
+    for (int i = 0; i != test::scaled(100'000); ++i)
+      s.async_acquire(1,
+                      asio::bind_executor(strand, [l = test::live(alive)](error_code, permit) {}));
+    asio::post(strand, [p = std::move(p)] {});
+  }
+  io.reset();
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(s.in_use() == 0u);
+  BOOST_TEST(s.waiting() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(a_handler_that_comes_back_from_its_strand_may_end_the_context_of_others) {
+  std::atomic<int> alive{0};
+  int calls = 0;
+  std::optional<asio::io_context> io(std::in_place);
+  semaphore s(io->get_executor(), 1);
+  auto handlers = std::make_shared<asio::io_context>();
+  const auto of_handlers = handlers->get_executor();
+  const std::weak_ptr<asio::io_context> watch = handlers;
+  {
+    const auto strand = asio::make_strand(*io);
+    permit p = take(s);
+    s.async_acquire(1, asio::bind_executor(strand, [&calls, handlers = std::move(handlers)](
+                                                       error_code, permit) { ++calls; }));
+    for (int i = 0; i != 3; ++i)
+      s.async_acquire(1, asio::bind_executor(of_handlers, [&calls, l = test::live(alive)](
+                                                              error_code, permit) { ++calls; }));
+    asio::post(strand, [p = std::move(p)] {});
+  }
+  io.reset();
+  BOOST_TEST(watch.expired());
+  BOOST_TEST(alive == 0);
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(s.in_use() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_being_ended_is_ended_before_the_context_that_a_handler_ends) {
+  std::atomic<int> alive{0};
+  std::vector<error_code> seen;
+  std::optional<asio::io_context> io(std::in_place);
+  std::optional<semaphore> s(std::in_place, io->get_executor(), 1);
+  auto handlers = std::make_shared<asio::io_context>();
+  asio::io_context others;
+  const auto of_handlers = handlers->get_executor();
+  {
+    const auto strand = asio::make_strand(*io);
+    permit p = take(*s);
+    s->async_acquire(1,
+                     asio::bind_executor(strand, [h = std::move(handlers)](error_code, permit) {}));
+    for (int i = 0; i != 3; ++i) {
+      s->async_acquire(
+          1, asio::bind_executor(of_handlers, [l = test::live(alive)](error_code, permit) {}));
+      s->async_acquire(
+          1, asio::bind_executor(others, [&](error_code ec, permit) { seen.push_back(ec); }));
+    }
+    asio::post(strand, [&s, p = std::move(p), closes = closes_at_its_end{&s}] {});
+  }
+  io.reset();
+  run(others);
+  BOOST_TEST(alive == 0);
+  BOOST_TEST((seen == std::vector<error_code>(3, errc::closed)));
 }
 
 BOOST_AUTO_TEST_CASE(a_handler_that_is_destroyed_may_own_the_memory_of_its_operation) {

@@ -191,23 +191,80 @@ BULKHEAD_DECL semaphore_core::queue semaphore_core::wake() noexcept {
   return granted;
 }
 
-BULKHEAD_DECL void semaphore_core::complete_granted(queue granted) noexcept {
-  if (granted.empty()) return;
-  do {
-    acquire_op& op = granted.pop_front();
-    if (op.since != acquire_op::clock::time_point())
-      wait_time_.add(acquire_op::clock::now() - op.since);
-    op.complete({}, permit(*op.source, op.weight));
-  } while (!granted.empty());
-  arrive();
+/// What a thread has taken out and is completing.
+///
+/// An executor whose context has shut down may destroy what is posted to it, and with that the handler,
+/// inside complete(). So anything may happen there. Handlers give back their permits: a thread that is
+/// completing already only adds those who are granted them, lest it recurse once for each. They end
+/// contexts: what is left here is completed first then, for a context that ends must not find its own
+/// here, and does not wait for the thread that ends it.
+class semaphore_core::errand {
+public:
+  errand(semaphore_core& core, queue& ended, error_code ec, queue& granted, unsigned departures)
+      : core_(core), ended_(ended), ec_(ec), granted_(granted), departures_(departures),
+        outer_(std::exchange(innermost(), this)) {}
+  errand(const errand&) = delete;
+  errand& operator=(const errand&) = delete;
+  ~errand() { innermost() = outer_; }
+
+  void finish() noexcept {
+    while (!ended_.empty()) ended_.pop_front().complete(ec_, permit());
+    while (!granted_.empty()) core_.complete_granted(granted_.pop_front());
+  }
+
+  // Those of this thread.
+
+  /// Adds to one of them. False if there is none.
+  static bool add(semaphore_core& core, queue& granted) noexcept {
+    errand* const e = next_of(core, innermost());
+    if (e) e->granted_.append(granted);
+    return e != nullptr;
+  }
+
+  static void finish_all(const semaphore_core& core) noexcept {
+    for (errand* e = next_of(core, innermost()); e; e = next_of(core, e->outer_)) e->finish();
+  }
+
+  static std::uint32_t departures(const semaphore_core& core) noexcept {
+    std::uint32_t n = 0;
+    for (errand* e = next_of(core, innermost()); e; e = next_of(core, e->outer_))
+      n += e->departures_;
+    return n;
+  }
+
+private:
+  static errand* next_of(const semaphore_core& core, errand* e) noexcept {
+    while (e && &e->core_ != &core) e = e->outer_;
+    return e;
+  }
+
+  static errand*& innermost() noexcept {
+    static thread_local constinit errand* instance = nullptr;
+    return instance;
+  }
+
+  semaphore_core& core_;
+  queue& ended_;
+  const error_code ec_;
+  queue& granted_;
+  const unsigned departures_;
+  errand* const outer_;
+};
+
+BULKHEAD_DECL void semaphore_core::complete_granted(acquire_op& op) noexcept {
+  if (op.since != acquire_op::clock::time_point())
+    wait_time_.add(acquire_op::clock::now() - op.since);
+  op.complete({}, permit(*op.source, op.weight));
 }
 
-BULKHEAD_DECL void semaphore_core::complete_all(queue ops, error_code ec) noexcept {
-  if (ops.empty()) return;
-  do {
-    ops.pop_front().complete(ec, permit());
-  } while (!ops.empty());
-  arrive();
+/// Completes what is under way, each of the two with a departure of its own.
+BULKHEAD_DECL void semaphore_core::complete(queue&& ended, error_code ec,
+                                            queue&& granted) noexcept {
+  unsigned departures = !ended.empty() + !granted.empty();
+  if (departures == 0) return;
+  if (!ended.empty() || !errand::add(*this, granted))
+    errand(*this, ended, ec, granted, departures).finish();
+  while (departures-- != 0) arrive();
 }
 
 /// A handler that is destroyed may end any context: this one's, which waits here for arrivals, or that of
@@ -251,12 +308,9 @@ BULKHEAD_DECL void semaphore_core::take(acquire_op& op) noexcept {
 }
 
 BULKHEAD_DECL void semaphore_core::cancel(wait_key key, boost::asio::cancellation_type) noexcept {
-  queue granted;
-  if (acquire_op* op = take(key, granted)) {
-    op->complete(boost::asio::error::operation_aborted, permit());
-    arrive();
-  }
-  complete_granted(std::move(granted));
+  queue cancelled, granted;
+  if (acquire_op* op = take(key, granted)) cancelled.push_back(*op);
+  complete(std::move(cancelled), boost::asio::error::operation_aborted, std::move(granted));
 }
 
 /// Once there is no semaphore and no permit any more. Not under the lock: if somebody is under way,
@@ -280,7 +334,7 @@ BULKHEAD_DECL void semaphore_core::give_back(std::size_t weight, outcome) noexce
     granted = wake();
     was_last = end_permit();
   }
-  complete_granted(std::move(granted));
+  complete({}, {}, std::move(granted));
   if (was_last) leave_owner();
 }
 
@@ -324,7 +378,7 @@ BULKHEAD_DECL void semaphore_core::release(std::size_t n) {
     throw std::invalid_argument("semaphore::release: n must be at most the " +
                                 std::to_string(forgotten) +
                                 " units held by forgotten permits (got " + std::to_string(n) + ")");
-  complete_granted(std::move(granted));
+  complete({}, {}, std::move(granted));
 }
 
 BULKHEAD_DECL void semaphore_core::resize(std::size_t limit) {
@@ -345,8 +399,7 @@ BULKHEAD_DECL void semaphore_core::resize(std::size_t limit) {
     if (!refused.empty()) users_.depart();
     granted = wake();
   }
-  complete_all(std::move(refused), errc::exceeds_limit);
-  complete_granted(std::move(granted));
+  complete(std::move(refused), errc::exceeds_limit, std::move(granted));
 }
 
 /// Under the lock: nothing is granted any more. Returns those who waited.
@@ -365,7 +418,7 @@ BULKHEAD_DECL void semaphore_core::close() noexcept {
     locked lock(*this);
     ended = end(state::closed);
   }
-  complete_all(std::move(ended), errc::closed);
+  complete(std::move(ended), errc::closed, {});
 }
 
 BULKHEAD_DECL void semaphore_core::abandon() noexcept {
@@ -377,20 +430,18 @@ BULKHEAD_DECL void semaphore_core::abandon() noexcept {
     ownerless_ = true;
     was_last = permits_ == 0;
   }
-  complete_all(std::move(ended), boost::asio::error::operation_aborted);
+  complete(std::move(ended), boost::asio::error::operation_aborted, {});
   if (was_last) leave_owner();
 }
 
 BULKHEAD_DECL void semaphore_core::on_context_shutdown(wait_key key) noexcept {
-  if (key) {
-    queue granted;
-    acquire_op* op = take(key, granted);
-    complete_granted(std::move(granted)); // first: a handler that is destroyed may wait for it
-    if (op) destroy(*op);
-  } else {
-    while (acquire_op* op = take_at_shutdown()) destroy(*op);
-  }
-  users_.wait_for_arrivals();
+  queue granted;
+  acquire_op* const op = key ? take(key, granted) : nullptr;
+  complete({}, {}, std::move(granted));
+  errand::finish_all(*this); // first: a handler that is destroyed may wait for that
+  if (op) destroy(*op);
+  while (acquire_op* waiter = key ? nullptr : take_at_shutdown()) destroy(*waiter);
+  users_.wait_for_arrivals(errand::departures(*this));
 }
 
 BULKHEAD_DECL std::size_t semaphore_core::limit() const noexcept {

@@ -129,11 +129,11 @@ bug(give_back_wakes_nobody semaphore semaphore impl/semaphore_core.ipp
 bug(resize_wakes_nobody semaphore semaphore_grow impl/semaphore_core.ipp
   [[    granted = wake();
   }
-  complete_all(std::move(refused), errc::exceeds_limit);]]
+  complete(std::move(refused), errc::exceeds_limit, std::move(granted));]]
   [[  }
-  complete_all(std::move(refused), errc::exceeds_limit);]])
+  complete(std::move(refused), errc::exceeds_limit, std::move(granted));]])
 bug(arrivals_not_waited_for semaphore semaphore_home impl/semaphore_core.ipp
-  [[  users_.wait_for_arrivals();]]
+  [[  users_.wait_for_arrivals(errand::departures(*this));]]
   [[]])
 bug(set_not_waited_for wait_set wait_set_home detail/wait/wait_set.hpp
   [[    departing_.wait();]]

@@ -164,9 +164,11 @@ public:
     return word_.fetch_sub(owned, std::memory_order_acq_rel) == owned;
   }
 
-  /// Until nobody is under way. Little happens on that way: handlers are posted.
-  void wait_for_arrivals() const noexcept {
-    while (word_.load(std::memory_order_acquire) >= one_departure) sync::this_thread::yield();
+  /// Until no more than `own` are left, those of the thread that waits. Little happens on that way:
+  /// handlers are posted.
+  void wait_for_arrivals(std::uint32_t own) const noexcept {
+    while (word_.load(std::memory_order_acquire) >= one_departure * (own + 1))
+      sync::this_thread::yield();
   }
 
 private:
@@ -286,6 +288,7 @@ public:
 
 private:
   friend class holder;
+  class errand;
   using queue = intrusive_list<acquire_op>;
   enum class state : std::uint8_t { open, closed, abandoned, shut_down };
 
@@ -329,8 +332,8 @@ private:
   acquire_op* take_at_shutdown() noexcept;
   void take(acquire_op& op) noexcept;
   queue wake() noexcept;
-  void complete_granted(queue granted) noexcept;
-  void complete_all(queue ops, error_code ec) noexcept;
+  void complete_granted(acquire_op& op) noexcept;
+  void complete(queue&& ended, error_code ec, queue&& granted) noexcept;
   void destroy(acquire_op& op) noexcept;
   void arrive() noexcept;
   queue end(state s) noexcept;
