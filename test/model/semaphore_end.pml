@@ -10,13 +10,14 @@
  * cancel, and the contexts that shut down, in every order.
  *
  * Models        class users_of_engine, and of semaphore_core: give_back(), end_permit(),
- *               leave_owner(), wake(), complete_granted(), complete_all(), destroy(), arrive(),
- *               take(), take_at_shutdown(), cancel(), resize(), end(), abandon(),
+ *               leave_owner(), wake(), complete(), destroy(), arrive(), take(),
+ *               take_at_shutdown(), cancel(), resize(), end(), abandon(),
  *               on_context_shutdown(), enqueue(), self_; of operation: complete(), retire(),
  *               destroy(); shutdown_registry; the references of shared_ptr
  * Left out      free_units but for who finds it shut, see semaphore.pml; close(), which ends the
- *               waits as abandon() does; forget(), which ends a permit as give_back() does. A
- *               registry is asked in one step, but for the wait at its end.
+ *               waits as abandon() does; forget(), which ends a permit as give_back() does; what a
+ *               handler does that is destroyed inside complete(): see class errand. A registry is
+ *               asked in one step, but for the wait at its end.
  * Memory order  all is sequentially consistent
  * Checked       the engine is destroyed once, in every execution, and nobody touches it afterwards;
  *               nothing is posted to a context that has shut down, and no handler outlives its
@@ -209,22 +210,31 @@ inline post(id, how) {
   fi
 }
 
-inline complete(ops, how, id, last) {
-  if
-  :: ops != 0 ->
+inline post_all(ops, how, id) {
+  do
+  :: ops != 0 -> atomic { id = first_of(ops); ops = ops & ~one(id) } post(id, how)
+  :: else -> id = 0; break
+  od
+}
+
+inline arrive_all(last) {
+  do
+  :: departures != 0 -> departures--; arrive(last); last = false
+  :: else -> break
+  od
+}
+
+/* The two have departed each. */
+inline complete(ops, granted, id, last) {
+  departures = (ops != 0 -> 1 : 0) + (granted != 0 -> 1 : 0);
 #if BUG == 610
-     arrive(last);
+  arrive_all(last);
 #endif
-     do
-     :: ops != 0 -> atomic { id = first_of(ops); ops = ops & ~one(id) } post(id, how)
-     :: else -> break
-     od;
+  post_all(ops, ENDED, id);
+  post_all(granted, GRANTED, id);
 #if BUG != 610
-     arrive(last);
+  arrive_all(last);
 #endif
-     atomic { id = 0; last = false }
-  :: else
-  fi
 }
 
 /* operation::retire(), where it does anything */
@@ -333,7 +343,7 @@ inline give_back(weight, ok, granted, id, last) {
      fi;
      unlock();
      depart_late(granted);
-     complete(granted, GRANTED, id, last);
+     complete(nothing, granted, id, last);
      if
      :: last -> drop_self()
      :: else
@@ -350,7 +360,7 @@ inline give_back(weight, ok, granted, id, last) {
      unlock();
 #endif
      depart_late(granted);
-     complete(granted, GRANTED, id, last);
+     complete(nothing, granted, id, last);
 #if BUG != 613
      if
      :: ok -> leave_owner(last)
@@ -405,6 +415,8 @@ inline refer(ok) {
 
 proctype holder() {
   bool ok = false, last = false;
+  byte departures = 0;
+  set nothing = 0;
   set granted = 0;
   byte id = 0;
   give_back(1, ok, granted, id, last);
@@ -414,6 +426,8 @@ proctype holder() {
 /* What has been posted to a context ends its permit, run or destroyed with the context. */
 proctype handler(byte which) {
   bool ok = false, last = false;
+  byte departures = 0;
+  set nothing = 0;
   set granted = 0;
   byte id = 0;
   result[which] != NONE;
@@ -426,14 +440,15 @@ proctype handler(byte which) {
 
 proctype cancel(byte which) {
   bool ok = false, last = false;
+  byte departures = 0;
+  set nothing = 0;
   set taken = 0, granted = 0;
   byte id = 0;
   refer(ok);
   if
   :: ok ->
      take(which, taken, granted, id);
-     complete(taken, ENDED, id, last);
-     complete(granted, GRANTED, id, last);
+     complete(taken, granted, id, last);
      drop_reference()
   :: else
   fi;
@@ -452,12 +467,13 @@ inline resize(to, refused, granted, id, last) {
   wake(granted, id);
   unlock();
   depart_late(granted);
-  complete(refused, ENDED, id, last);
-  complete(granted, GRANTED, id, last)
+  complete(refused, granted, id, last)
 }
 
 proctype semaphore() {
   bool last = false, was_last = false;
+  byte departures = 0;
+  set nothing = 0;
   set ops = 0, granted = 0;
   byte id = 0, i = 0;
   do
@@ -508,7 +524,7 @@ proctype semaphore() {
 #if BUG == 604
   atomic { touch(); was_last = (permits == 0) }
 #endif
-  complete(ops, ENDED, id, last);
+  complete(ops, nothing, id, last);
   if
   :: was_last -> leave_owner(last)
   :: else
@@ -526,6 +542,8 @@ inline wait_for_arrivals() {
 
 proctype home() {
   bool ok = false, last = false;
+  byte departures = 0;
+  set nothing = 0;
   set ops = 0;
   byte id = 0;
   all_came;
@@ -564,6 +582,8 @@ proctype home() {
 
 proctype foreign() {
   bool ok = false, last = false;
+  byte departures = 0;
+  set nothing = 0;
   set taken = 0, granted = 0;
   byte id = 0;
   all_came;
@@ -578,7 +598,7 @@ proctype foreign() {
   if
   :: ok ->
      take(0, taken, granted, id);
-     complete(granted, GRANTED, id, last);
+     complete(nothing, granted, id, last);
      destroy(taken, id, last);
      wait_for_arrivals();
      drop_reference()
