@@ -864,7 +864,7 @@ BOOST_AUTO_TEST_CASE(what_is_being_ended_is_ended_before_the_context_that_a_hand
       s->async_acquire(
           1, asio::bind_executor(others, [&](error_code ec, permit) { seen.push_back(ec); }));
     }
-    asio::post(strand, [&s, p = std::move(p), closes = closes_at_its_end{&s}] {});
+    asio::post(strand, [p = std::move(p), closes = closes_at_its_end{&s}] {});
   }
   io.reset();
   run(others);
