@@ -209,7 +209,8 @@ public:
   /// `f` is called as `f(std::stop_token)` if that is possible, else as `f()`, once, on a worker,
   /// and destroyed before the handler is invoked. Its result must be movable and
   /// default-constructible and no reference. A coroutine is no function of this kind: give it to a
-  /// task_group.
+  /// task_group. (With Boost 1.81, Asio does not compile the co_await of what asio::deferred returns
+  /// where there is an r, here or elsewhere; asio::use_awaitable does the same.)
   ///
   /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
   /// Executor              the handler's, else the pool's; never from within this call, unless an
