@@ -38,9 +38,9 @@
  */
 
 /*
- * COARSE joins steps, for larger configurations; AWAKE says how many workers do not sleep when the
- * model begins; ANSWERS makes function 0 wait for what it has posted before it posts more; SHORT lets
- * the functions end at once that were posted inside.
+ * COARSE joins steps, for larger configurations, where nobody looks who is woken; AWAKE says how many
+ * workers do not sleep when the model begins; ANSWERS makes function 0 wait for what it has posted
+ * before it posts more; SHORT lets the functions end at once that were posted inside.
  */
 
 /* Set by the including model: WORKERS, FROM_OUTSIDE, FROM_INSIDE, EVENTS, and OWNERS if it is not 1;
@@ -794,7 +794,9 @@ progress_turn: /* the code counts them */
      }
   :: !in_search -> n = 0; goto after_poll
   :: else ->
+#ifdef OTHERS
 progress_io: /* the code counts these turns, too, and robs after so many */
+#endif
      n = 0;
      in_search = false;
      goto work_loop
@@ -934,11 +936,11 @@ end_waits:
   fi;
 #ifdef WATCH
   if
-  :: woken && !(still_watches && napped) -> woken = false; napped = timed /* but not for long yet */
-#if BUG == 215 /* who is woken does not look, however long it has napped */
-  :: woken && still_watches && napped -> woken = false
+#if BUG == 215 || defined(COARSE) /* who is woken does not look, however long it has napped */
+  :: woken -> woken = false
   :: !woken ->
 #else
+  :: woken && !(still_watches && napped) -> woken = false; napped = timed /* but not for long yet */
   :: !woken || still_watches ->
      woken = false;
      napped = false;
