@@ -686,6 +686,38 @@ BOOST_AUTO_TEST_CASE(a_context_destroyed_in_the_middle_destroys_everything_uninv
   BOOST_TEST(!invoked);
 }
 
+BOOST_AUTO_TEST_CASE(what_it_was_given_may_own_the_context_of_its_handler) {
+  asio::io_context io;
+  auto handlers = std::make_shared<asio::io_context>();
+  const std::weak_ptr<asio::io_context> watch = handlers;
+  int calls = 0, completed = 0;
+  async_for_each(
+      io, std::views::iota(0, 3), 1, [&calls, handlers](int) { ++calls; },
+      asio::bind_executor(*handlers, [&](std::exception_ptr) { ++completed; }));
+  handlers.reset();
+  test::run(io);
+  BOOST_TEST(calls == 3);
+  BOOST_TEST(completed == 0);
+  BOOST_TEST(watch.expired());
+}
+
+BOOST_AUTO_TEST_CASE(results_that_nobody_gets_may_own_the_context_of_their_handler) {
+  asio::io_context io;
+  auto handlers = std::make_shared<asio::io_context>();
+  const std::weak_ptr<asio::io_context> watch = handlers;
+  int completed = 0;
+  async_map(
+      io, std::views::iota(0, 2), 1,
+      [&](int i) {
+        if (i == 1) throw test::failure(i);
+        return std::exchange(handlers, nullptr);
+      },
+      asio::bind_executor(*handlers, [&](std::exception_ptr, auto) { ++completed; }));
+  test::run(io);
+  BOOST_TEST(completed == 0);
+  BOOST_TEST(watch.expired());
+}
+
 BOOST_AUTO_TEST_CASE(maps_nest_without_passing_through_one_another) {
   test::on_every_executor([](auto& place) {
     auto inner = [](int i) -> asio::awaitable<int> {

@@ -166,6 +166,21 @@ BOOST_AUTO_TEST_CASE(failures_of_children_are_kept_although_memory_is_short) {
     });
 }
 
+BOOST_AUTO_TEST_CASE(a_scope_whose_body_cannot_begin_completes) {
+  for_each_failure([](auto arm) {
+    asio::io_context io;
+    int outcomes = 0;
+    auto body = [](bulkhead::task_group&) -> asio::awaitable<void> { co_return; };
+    bulkhead::async_scope(io, {}, body, [&](std::exception_ptr) { ++outcomes; });
+    {
+      const auto armed = arm();
+      test::poll(io);
+    }
+    BOOST_TEST(io.stopped());
+    BOOST_TEST(outcomes == 1);
+  });
+}
+
 BOOST_AUTO_TEST_CASE(a_loop_over_elements_either_throws_or_completes) {
   for_each_failure([](auto arm) {
     asio::io_context io;

@@ -1358,6 +1358,32 @@ BOOST_AUTO_TEST_CASE(a_warm_worker_leaves_when_there_are_too_few_cold_ones) {
   BOOST_TEST(made.l.strays == 0);
 }
 
+BOOST_AUTO_TEST_CASE(a_thread_attached_to_its_context_has_a_state_of_its_own) {
+  plan made;
+  traced_pool p(made.factory(), workers(1));
+  hold own;
+  own.with_continuations(p);
+  std::thread attached([&] { asio::query(p.get_executor(), asio::execution::context).attach(); });
+  std::thread::id ran_on;
+  p.async_submit(
+       [&](traced& t) {
+         t.touch();
+         ran_on = std::this_thread::get_id();
+       },
+       use_future)
+      .get();
+  BOOST_TEST((ran_on == attached.get_id()));
+  BOOST_TEST(p.stats().states == 1u);
+  p.async_submit([](state_handle<traced> h) { h.rebuild(); }, use_future).get();
+  p.async_submit(use, use_future).get(); // it is not one too many without its state
+  BOOST_TEST(p.stats().threads == 2u);
+  own.open();
+  p.stop();
+  attached.join();
+  BOOST_TEST(made.l.alive() == 0);
+  BOOST_TEST(made.l.strays == 0);
+}
+
 BOOST_AUTO_TEST_CASE(a_worker_that_stayed_for_its_state_leaves_when_it_has_lost_that) {
   plan made;
   traced_pool p(made.factory(), workers(2));

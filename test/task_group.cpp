@@ -428,6 +428,45 @@ BOOST_AUTO_TEST_CASE(a_cancelled_async_spawn_destroys_its_child_unstarted) {
   BOOST_TEST(after == 1);
 }
 
+BOOST_AUTO_TEST_CASE(a_refused_child_is_destroyed_before_the_handler_runs) {
+  asio::io_context io;
+  task_group g(io);
+  g.close();
+  std::atomic<int> alive{0};
+  int alive_at_completion = -1;
+  g.async_spawn([l = live(alive)] {}, asio::bind_executor(test::at_once(), [&](error_code ec) {
+                  if (ec == errc::closed) alive_at_completion = alive;
+                }));
+  test::run(io);
+  BOOST_TEST(alive_at_completion == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_child_may_wait_for_a_slot_that_is_only_reserved) {
+  struct copied { // while it has the slot, the other child asks
+    explicit copied(asio::io_context& io) : io(io) {}
+    copied(const copied& other) : io(other.io) { test::poll(io); }
+    void operator()() const {}
+    asio::io_context& io;
+  };
+  asio::io_context io;
+  task_group g(io, group_options{.limit = 2});
+  event e(io.get_executor());
+  std::optional<error_code> result;
+  g.spawn([&]() -> awaitable<void> {
+    co_await e.wait();
+    auto [ec] = co_await g.async_spawn([] {}, asio::as_tuple(use_awaitable));
+    result = ec;
+  });
+  test::poll(io);
+  e.set();
+  const copied c(io);
+  BOOST_TEST(g.try_spawn(c));
+  BOOST_TEST(!result);
+  test::run(io);
+  BOOST_TEST((result == error_code()));
+  BOOST_TEST(g.stats().completed == 3u);
+}
+
 BOOST_AUTO_TEST_CASE(close_refuses_new_children_and_runs_accepted_ones) {
   asio::io_context io;
   task_group g(io, group_options{.limit = 1});
@@ -988,6 +1027,20 @@ BOOST_AUTO_TEST_CASE(a_cancellation_type_is_forwarded_as_it_is) {
     test::poll(io);
     BOOST_TEST((seen == type));
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_weaker_cancellation_does_not_undo_one_that_the_child_has_not_looked_at) {
+  asio::io_context io;
+  task_group g(io);
+  int steps = 0;
+  g.spawn([&]() -> awaitable<void> {
+    for (;; ++steps) co_await asio::post(use_awaitable);
+  });
+  while (steps < 3) io.poll_one();
+  g.cancel();
+  g.cancel(asio::cancellation_type::total);
+  for (int before = steps; g.size() != 0 && steps < before + 100;) io.poll_one();
+  BOOST_TEST(g.size() == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(a_child_cancelled_before_its_start_never_starts) {

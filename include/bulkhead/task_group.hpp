@@ -80,7 +80,9 @@ inline group_core::policy policy_of(const group_options& o) noexcept {
 /// asio::yield_context is a stackful coroutine. Children run on the group's executor. Each has its
 /// own cancellation slot, and whatever concerns it happens on an executor of its own over the
 /// group's, one step at a time: on a multi-threaded executor too, cancelling a child never races with
-/// the child. `this_coro::executor` of a child is that executor.
+/// the child. `this_coro::executor` of a child is that executor. (A coroutine that binds an operation
+/// to another executor, with asio::bind_executor, goes on there: from that operation to its next, a
+/// cancellation may race with it, as with asio::co_spawn.)
 ///
 /// A child *fails* by throwing, or, if it is an operation, by completing with an error. One that is
 /// empty fails too: an awaitable that was moved from with std::invalid_argument, a null pointer or an
@@ -213,9 +215,10 @@ public:
     return detail::initiate<void(std::exception_ptr), Token>(initiate_join(core()), token);
   }
 
-  /// Cancels the children: those in flight get `type` through their slots, and a stop_token is stopped
-  /// whatever the type; those that have not started never will. A terminal cancellation also closes
-  /// the group. From now on `operation_aborted` from a child is no failure.
+  /// Cancels the children: those in flight get `type` through their slots, with the types that they
+  /// got before, and a stop_token is stopped whatever the type; those that have not started never
+  /// will. A terminal cancellation also closes the group. From now on `operation_aborted` from a
+  /// child is no failure.
   void cancel(asio::cancellation_type type = asio::cancellation_type::terminal) {
     core_->cancel_children(type);
   }
@@ -263,6 +266,7 @@ private:
       detail::child_ptr c = std::move(what.ptr);
       error_code ec;
       if (core_->spawn_now(c, ec)) {
+        c.reset(); // what was refused goes before the handler runs
         detail::complete_immediately(handler_type(std::forward<Handler>(handler)),
                                      core_->executor(), ec);
         return;

@@ -166,11 +166,11 @@ BULKHEAD_DECL void group_core::lose_body() noexcept {
 }
 
 BULKHEAD_DECL void group_core::start_body_now(std::shared_ptr<group_core> group) {
-  group_core& core = *group; // its driver keeps it until the body has ended
+  group_core& core = *group; // kept here: its driver may go in the midst of child_ended()
   gate_ptr<runner> r;
   std::exception_ptr error;
   try {
-    r = runner::of(std::move(group));
+    r = runner::of(group);
   } catch (...) {
     error = std::current_exception();
   }
@@ -332,12 +332,12 @@ BULKHEAD_DECL bool group_core::is_within_child(const gate_ptr<gate>& task) noexc
 }
 
 /// Under the mutex: the child that `asker` runs will wait for a slot. False, if all in flight would:
-/// then none would ever be free.
+/// then none would ever be free. (A slot that is only reserved becomes free, or another child.)
 BULKHEAD_DECL bool group_core::starts_waiting(spawn_op& op, runner* asker) noexcept {
   child* c = asker ? asker->child_ : nullptr;
   if (!c || c->is_body_) return true;
   if (c->waits_ == 0) {
-    if (waiting_inside_ + 1 == in_flight() && !slot_is_free()) return false;
+    if (waiting_inside_ + 1 == in_flight() + reserved_ && !slot_is_free()) return false;
     ++waiting_inside_;
   }
   ++c->waits_;

@@ -157,7 +157,9 @@ BULKHEAD_DECL runner::stint runner::run(void (group_core::*assign)(runner&) noex
 BULKHEAD_DECL void runner::emit(boost::asio::cancellation_type type, std::uint64_t serial) {
   retry([&] {
     push([self = gate_ptr<runner>(this), type, serial] {
-      if (self->serial_ == serial) self->signal_.emit(type);
+      if (self->serial_ != serial) return;
+      self->emitted_ = self->emitted_ | type; // Asio forgets the first for the second
+      self->signal_.emit(self->emitted_);
     });
   });
 }
@@ -211,6 +213,7 @@ BULKHEAD_DECL boost::asio::awaitable<void> runner::loop() {
         in_flight.landed();
       }
       ++serial_;
+      emitted_ = boost::asio::cancellation_type::none;
       if (has_awaited) {
         co_await this_coro::throw_if_cancelled(true);
         try {

@@ -128,8 +128,7 @@ BULKHEAD_DECL sync::thread scheduler::create_worker() {
     std::lock_guard lock(parking_.mutex());
     if (signals_.load(std::memory_order_relaxed) & exit) return {};
     ++live_;
-    w.needs_state = w.state != nullptr;
-    if (w.state) set_heat(w, warmth::cold);
+    will_need_state(w);
     w.heeds.store(exit | paused | surplus, std::memory_order_relaxed);
   }
   w.in_use.store(true, std::memory_order_relaxed);
@@ -278,6 +277,7 @@ BULKHEAD_DECL void scheduler::attach() {
     if (signals_.load(std::memory_order_relaxed) & exit) return;
     ++live_;
     ++attached_;
+    will_need_state(*w);
     w->in_use.store(true, std::memory_order_relaxed);
     w->attached = true;
     w->heeds.store(exit | paused, std::memory_order_relaxed);

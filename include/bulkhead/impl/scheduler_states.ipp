@@ -24,6 +24,12 @@ BULKHEAD_DECL void scheduler::set_heat(worker& w, warmth heat) noexcept {
   cold_ += heat == warmth::cold;
 }
 
+/// Under the parking's mutex, for a worker that begins.
+BULKHEAD_DECL void scheduler::will_need_state(worker& w) noexcept {
+  w.needs_state = w.state != nullptr;
+  if (w.state) set_heat(w, warmth::cold);
+}
+
 /// Under the parking's mutex: a worker leaves that could have stayed.
 BULKHEAD_DECL void scheduler::count_out(worker& w) noexcept {
   --live_;
@@ -108,7 +114,7 @@ BULKHEAD_DECL void scheduler::state_is_gone() noexcept {
   w.needs_state = true;
   std::lock_guard lock(w.owner.parking_.mutex());
   w.owner.set_heat(w, warmth::cold);
-  w.heeds.fetch_or(surplus, std::memory_order_relaxed); // for it is spared no more
+  if (!w.attached) w.heeds.fetch_or(surplus, std::memory_order_relaxed); // for it is spared no more
 }
 
 /// The worker does nothing after this but to leave.

@@ -93,7 +93,7 @@ protected:
   virtual void on_cancel() noexcept {}
 
   /// What to report when all has ended, or null: then succeed() follows, if anybody still waits. `error`
-  /// is the group's.
+  /// is the group's. What the caller gave, and results that nobody gets, are destroyed here.
   virtual std::exception_ptr conclude(std::exception_ptr error, bool cancelled) noexcept {
     return !error && cancelled ? aborted() : error;
   }
@@ -104,9 +104,10 @@ protected:
 private:
   static constexpr wait_key the_only_wait{0, 0};
 
+  /// What conclude() lets go may end the handler's context, which is to find the handler then.
   void on_finished(std::exception_ptr error, bool is_dead) noexcept final {
-    waiter* const op = op_.exchange(nullptr, std::memory_order_acq_rel);
     error = conclude(std::move(error), cancelled_.load(std::memory_order_relaxed));
+    waiter* const op = op_.exchange(nullptr, std::memory_order_acq_rel);
     if (op && is_dead) {
       op->retire();
     } else if (op) {

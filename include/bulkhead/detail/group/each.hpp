@@ -285,26 +285,29 @@ public:
   sink make() { return sink(places_.emplace_back()); }
 
   std::exception_ptr conclude(std::exception_ptr error, const group_core&, bool) noexcept {
-    if (error) places_.clear();
+    try {
+      if (!error) collect();
+    } catch (...) {
+      error = std::current_exception();
+      all_.clear();
+    }
+    places_.clear();
     return error;
   }
 
   template <class Op>
   void complete(Op& op) noexcept {
-    std::vector<R> all;
-    try {
-      all.reserve(places_.size());
-      for (auto& place : places_) all.push_back(std::move(*place));
-      places_.clear();
-    } catch (...) {
-      places_.clear();
-      return op.complete(std::current_exception(), std::vector<R>());
-    }
-    op.complete(nullptr, std::move(all));
+    op.complete(nullptr, std::move(all_));
   }
 
 private:
+  void collect() {
+    all_.reserve(places_.size());
+    for (auto& place : places_) all_.push_back(std::move(*place));
+  }
+
   std::deque<std::optional<R>> places_;
+  std::vector<R> all_;
 };
 
 /// How an async_first() ends: by a success, an exception of the range, or a cancellation, whichever

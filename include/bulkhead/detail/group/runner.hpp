@@ -68,7 +68,8 @@ public:
   /// knows of it.
   stint run(void (group_core::*assign)(runner&) noexcept, std::size_t turns = most_turns);
 
-  /// Sends `type` to the child with this number, in a later step, unless it has ended by then.
+  /// Sends `type`, and all that was sent before, to the child with this number, in a later step,
+  /// unless it has ended by then.
   void emit(boost::asio::cancellation_type type, std::uint64_t serial);
 
   /// The group whose child it runs now, if any.
@@ -114,6 +115,7 @@ private:
   std::uint64_t serial_ = 1; // of the child
   bool is_parked_ = false;
   sync::atomic<bool> has_work_{false}; // the executor, while the child waits; see lost()
+  boost::asio::cancellation_type emitted_ = boost::asio::cancellation_type::none; // to the child
   boost::asio::cancellation_signal signal_;
   suspended_coroutine coroutine_;
   own_part own_;

@@ -763,6 +763,7 @@ private:
   // --- states ---
 
   void set_heat(worker& w, warmth heat) noexcept;
+  void will_need_state(worker& w) noexcept;
   bool is_last_hope_gone() noexcept;
   static bool is_kept(const worker& v, const worker* looker) noexcept;
   [[gnu::cold]] bool may_start(worker& w) noexcept; // else others are inlined less well
