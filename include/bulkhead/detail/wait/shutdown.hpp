@@ -73,15 +73,15 @@ public:
   /// the thread itself need not be waited for there.
   class arrival {
   public:
-    explicit arrival(std::shared_ptr<shutdown_registry> to) noexcept : to_(std::move(to)) {
-      if (to_) outer_ = std::exchange(innermost(), this);
+    explicit arrival(std::shared_ptr<shutdown_registry> to) noexcept
+        : to_(std::move(to)), outer_(innermost()) {
+      if (to_) innermost() = this;
     }
     arrival(const arrival&) = delete;
     arrival& operator=(const arrival&) = delete;
     ~arrival() {
-      if (!to_) return;
-      innermost() = outer_;
-      to_->arrived();
+      innermost() = outer_; // in any case, lest g++ 12 warns at -O3 that this object is left there
+      if (to_) to_->arrived();
     }
 
     /// Those of this thread.
@@ -98,7 +98,7 @@ public:
     }
 
     const std::shared_ptr<shutdown_registry> to_;
-    arrival* outer_ = nullptr;
+    arrival* const outer_;
   };
 
   void shutdown() noexcept {
