@@ -1384,6 +1384,30 @@ BOOST_AUTO_TEST_CASE(a_thread_attached_to_its_context_has_a_state_of_its_own) {
   BOOST_TEST(made.l.strays == 0);
 }
 
+BOOST_AUTO_TEST_CASE(an_attached_thread_without_a_state_keeps_no_worker_from_leaving) {
+  for (const bool by_itself : {true, false}) {
+    BOOST_TEST_CONTEXT((by_itself ? "idle_expiry" : "resize()")) {
+      plan made;
+      pool_options o = workers(3);
+      if (by_itself) {
+        o.min_threads = 1;
+        o.idle_expiry = 50ms;
+      }
+      traced_pool p(made.factory(), o);
+      p.async_warm_up(use_future).get();
+      std::thread attached(
+          [&] { asio::query(p.get_executor(), asio::execution::context).attach(); });
+      if (!by_itself) {
+        wait_until([&] { return p.stats().threads == 4; });
+        p.resize(1);
+      }
+      wait_until([&] { return made.l.alive() <= 1; }); // for the states end with the workers
+      p.stop();
+      attached.join();
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_worker_that_stayed_for_its_state_leaves_when_it_has_lost_that) {
   plan made;
   traced_pool p(made.factory(), workers(2));

@@ -159,12 +159,13 @@ public:
     all.push_back([this] { home_.reset(); });
     all.push_back([this] { end_pools(); });
     all.push_back([this] { other_.reset(); });
-    all.push_back([this] { permits_.clear(); });
+    all.push_back([this] { return_permits(); });
     {
       std::lock_guard lock(mutex_);
       std::shuffle(all.begin(), all.end(), random_);
     }
     for (const auto& f : all) f();
+    return_permits();
     for (auto& s : signals_) s.set();
     return alive_;
   }
@@ -283,6 +284,16 @@ private:
       return lane_.set();
     default:
       return signals_[i - 7].set();
+    }
+  }
+
+  /// Each of them may end a wait, and its handler may take another.
+  void return_permits() {
+    for (;;) {
+      std::vector<permit> held;
+      std::lock_guard lock(mutex_);
+      held.swap(permits_);
+      if (held.empty()) return;
     }
   }
 
@@ -423,16 +434,12 @@ private:
       if (const auto l = lane_.get()) (void)l->try_submit(function());
       return;
     case 8:
-      if (const auto l = lane_.get()) {
-        l->set_priority(static_cast<int>(below(3)));
-        if (below(8) == 0) l->close();
-      }
+      if (const auto l = lane_.get()) l->set_priority(static_cast<int>(below(3)));
+      if (const auto l = lane_.get(); l && below(8) == 0) l->close();
       return;
-    case 9:
-      if (const auto g = group_.get()) {
-        if (below(2)) g->cancel();
-        if (below(8) == 0) g->close();
-      }
+    case 9: // cancel() destroys functions, which may destroy the group
+      if (const auto g = group_.get(); g && below(2)) g->cancel();
+      if (const auto g = group_.get(); g && below(8) == 0) g->close();
       return;
     case 10:
       if (const auto k = keyed_.get()) k->evict_idle();

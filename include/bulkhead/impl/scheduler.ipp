@@ -128,11 +128,11 @@ BULKHEAD_DECL sync::thread scheduler::create_worker() {
     std::lock_guard lock(parking_.mutex());
     if (signals_.load(std::memory_order_relaxed) & exit) return {};
     ++live_;
+    w.attached = false;
     will_need_state(w);
     w.heeds.store(exit | paused | surplus, std::memory_order_relaxed);
   }
   w.in_use.store(true, std::memory_order_relaxed);
-  w.attached = false;
   w.searching = true; // from its birth, so that no more are called or created for the same work
   parking_.add_search();
   try {
@@ -142,7 +142,7 @@ BULKHEAD_DECL sync::thread scheduler::create_worker() {
     parking_.end_search(); // the caller looks whether somebody else is to be called
     w.in_use.store(false, std::memory_order_relaxed);
     if (w.state) has_tried(w, nullptr);
-    worker_has_ended(w, false);
+    worker_has_ended(w);
     throw;
   }
 }
@@ -196,10 +196,14 @@ BULKHEAD_DECL void scheduler::grow() noexcept {
   }
 }
 
-BULKHEAD_DECL void scheduler::worker_has_ended(worker& w, bool attached) noexcept {
+/// An attached thread is not joined, and must not touch the scheduler after this.
+BULKHEAD_DECL void scheduler::worker_has_ended(worker& w) noexcept {
   std::lock_guard lock(parking_.mutex());
   if (w.state) set_heat(w, warmth::none);
-  if (attached) --attached_;
+  if (w.attached) {
+    --attached_;
+    w.in_use.store(false, std::memory_order_release);
+  }
   if (--live_ == 0) all_ended_.notify_all();
   if (live_ < threads()) can_grow_.store(true, std::memory_order_relaxed);
 }
@@ -277,9 +281,9 @@ BULKHEAD_DECL void scheduler::attach() {
     if (signals_.load(std::memory_order_relaxed) & exit) return;
     ++live_;
     ++attached_;
+    w->attached = true;
     will_need_state(*w);
     w->in_use.store(true, std::memory_order_relaxed);
-    w->attached = true;
     w->heeds.store(exit | paused, std::memory_order_relaxed);
     before = std::move(w->thread);
   }

@@ -20,8 +20,10 @@ namespace bulkhead::detail {
 /// Under the parking's mutex.
 BULKHEAD_DECL void scheduler::set_heat(worker& w, warmth heat) noexcept {
   cold_ -= w.heat == warmth::cold;
+  attached_cold_ -= w.heat == warmth::cold && w.attached;
   w.heat = heat;
   cold_ += heat == warmth::cold;
+  attached_cold_ += heat == warmth::cold && w.attached;
 }
 
 /// Under the parking's mutex, for a worker that begins.
@@ -151,10 +153,11 @@ BULKHEAD_DECL void scheduler::tend(worker& w) noexcept {
                   [this](cell& c) { run_function(c); });
 }
 
-/// Under the parking's mutex: whether there are more workers than should, but enough that are cold,
-/// so that `w`, which is warm, stays.
+/// Under the parking's mutex: whether there are more workers than should, but enough that are cold and
+/// may leave, so that `w`, which is warm, stays.
 BULKHEAD_DECL bool scheduler::spare(worker& w) noexcept {
-  if (w.heat != warmth::warm || live_ <= threads() || cold_ < live_ - threads()) return false;
+  if (w.heat != warmth::warm || live_ <= threads()) return false;
+  if (cold_ - attached_cold_ < live_ - threads()) return false;
   w.heeds.fetch_and(~surplus, std::memory_order_relaxed);
   return true;
 }
@@ -163,8 +166,8 @@ BULKHEAD_DECL bool scheduler::spare(worker& w) noexcept {
 /// not. Those expire in their own time; but as nobody does who sleeps at the reactor, from there a cold
 /// one is called, and expires when it has found nothing to do.
 BULKHEAD_DECL bool scheduler::another_expires(worker& w) noexcept {
-  if (w.heat != warmth::warm || cold_ == 0) return false;
-  if (reactor_ && reactor_->listed && reactor_->heat == warmth::cold) {
+  if (w.heat != warmth::warm || cold_ == attached_cold_) return false;
+  if (reactor_ && reactor_->listed && reactor_->heat == warmth::cold && !reactor_->attached) {
     makes_way_ = reactor_;
     parking_.call(*reactor_);
     call_at_reactor(*reactor_);

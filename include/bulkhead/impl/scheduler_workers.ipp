@@ -53,9 +53,7 @@ BULKHEAD_DECL void scheduler::run_worker(worker& w) noexcept {
   call_hook(options_.on_worker_stop, w.index);
   current() = outer;
   if (const std::size_t n = std::exchange(w.work_in_hand, 0); n != 0) finish_work(n);
-  // An attached thread is not joined, and must not touch the scheduler once nobody is left.
-  if (attached) w.in_use.store(false, std::memory_order_release);
-  if (counted) worker_has_ended(w, attached);
+  if (counted) worker_has_ended(w);
   if (!attached) w.in_use.store(false, std::memory_order_release);
 }
 

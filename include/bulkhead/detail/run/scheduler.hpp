@@ -698,7 +698,7 @@ private:
                       const sync::atomic<std::size_t>& wanted);
   bool lacks_workers(const sync::atomic<std::size_t>& wanted) noexcept;
   std::unique_ptr<worker> make_place(std::size_t index);
-  void worker_has_ended(worker& w, bool attached) noexcept;
+  void worker_has_ended(worker& w) noexcept;
   void report_missing_worker() noexcept;
   void name_this_thread(std::size_t index);
   void run_worker(worker& w) noexcept;
@@ -835,8 +835,9 @@ private:
   sync::atomic<std::uint64_t> naps_{1}; // of watchers, in units of the shortest
   const worker* makes_way_ = nullptr;   // is to expire for another; guarded by the parking's mutex
   std::size_t live_ = 0;                // guarded by the parking's mutex
-  std::size_t attached_ = 0;            // of them; guarded by the parking's mutex
-  std::size_t cold_ = 0;                // of them; guarded by the parking's mutex
+  std::size_t attached_ = 0;            // of live_; guarded by the parking's mutex
+  std::size_t cold_ = 0;                // of live_; guarded by the parking's mutex
+  std::size_t attached_cold_ = 0;       // of both; guarded by the parking's mutex
   std::size_t warming_ = 0;            // that heed warmth_wanted, and warm-ups that begin; likewise
   std::size_t stand_back_ = 0;         // workers that do; guarded by the parking's mutex
   std::exception_ptr first_failure_;   // of those that are warming; guarded by the parking's mutex
