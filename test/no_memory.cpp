@@ -16,6 +16,7 @@
 #include "support/run.hpp"
 
 #include <bulkhead/lanes.hpp>
+#include <bulkhead/limited_by.hpp>
 #include <bulkhead/map.hpp>
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
@@ -97,6 +98,37 @@ BOOST_AUTO_TEST_CASE(a_grant_is_posted_although_memory_was_short) {
     }
     test::run(io);
     BOOST_TEST(granted);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_wait_for_want_of_memory_frees_its_own_before_its_handler) {
+  for_each_failure([](auto arm) {
+    asio::io_context io, others;
+    bulkhead::semaphore s(io, 1);
+    permit held = s.try_acquire().value();
+    asio::steady_timer timer(others, 0ms);
+    long blocks = -1; // when the handler goes, and with it what its allocator needs
+    {
+      std::shared_ptr<test::memory_balance> memory(new test::memory_balance,
+                                                   [&](test::memory_balance* m) {
+                                                     blocks = m->blocks;
+                                                     delete m;
+                                                   });
+      auto handler =
+          asio::bind_executor(io, asio::bind_allocator(test::counting_allocator<char>(*memory),
+                                                       [memory](error_code) {}));
+      memory.reset();
+      const auto armed = arm();
+      try {
+        timer.async_wait(bulkhead::limited_by(s, std::move(handler)));
+      } catch (const std::bad_alloc&) {
+      }
+    }
+    held.release();
+    test::poll(io); // starts the wait
+    test::run(others);
+    test::run(io);
+    BOOST_TEST(blocks == 0);
   });
 }
 

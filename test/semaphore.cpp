@@ -1120,6 +1120,35 @@ constexpr semaphore_options tracked_options() {
 
 } // namespace
 
+BOOST_AUTO_TEST_CASE(a_handlers_own_functions_are_its_own_business) {
+  struct {
+    int* calls;
+    void operator()(error_code, permit) {}
+    void begin_wait() { ++*calls; }
+    void complete_at_once(asio::any_io_executor, error_code, permit) { ++*calls; }
+    const std::source_location& where() const {
+      ++*calls;
+      return here;
+    }
+    std::source_location here{};
+  } handler;
+  int calls = 0;
+  handler.calls = &calls;
+  asio::io_context io;
+  semaphore_options o;
+  o.track_holders = true;
+  semaphore s(io, 1, o);
+  permit held = take(s);
+  s.async_acquire(handler); // waits
+  held.release();
+  run(io);
+  io.restart();
+  s.async_acquire(handler);
+  run(io);
+  BOOST_TEST(calls == 0);
+  BOOST_TEST(s.available() == 1u);
+}
+
 BOOST_AUTO_TEST_CASE(holders_and_waiters_are_known_where_they_are_tracked) {
   asio::io_context io;
   semaphore s(io, 3, tracked_options());

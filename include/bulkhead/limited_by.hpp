@@ -256,6 +256,9 @@ private:
   io_object_work<Initiation> io_work_;
 };
 
+template <class Handler, class Initiation, class Refusal, class... Args>
+inline constexpr bool is_permit_waiter<permit_waiter<Handler, Initiation, Refusal, Args...>> = true;
+
 template <class Limiter, class Initiation, class Refusal>
 class limited_initiation : public adapted_initiation<Initiation> {
   using base = adapted_initiation<Initiation>;

@@ -21,7 +21,6 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/system/result.hpp>
 
-#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <source_location>
@@ -218,9 +217,7 @@ private:
       auto slot = asio::get_associated_cancellation_slot(handler);
       std::unique_ptr<detail::holder> who;
       if (core_->tracks_holders()) {
-        constexpr bool is_operations = requires { // it is of limited_by
-          { handler.where() } -> std::same_as<const std::source_location&>;
-        };
+        constexpr bool is_operations = detail::is_permit_waiter<handler_type>;
         if constexpr (is_operations) where = handler.where();
         const detail::task_id task =
             detail::task_of(asio::get_associated_executor(handler, executor_));

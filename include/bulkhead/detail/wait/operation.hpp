@@ -129,12 +129,17 @@ public:
 };
 #endif
 
+/// Whether a handler is that of limited_by's acquisition, which goes on with another operation. It has
+/// complete_at_once(), begin_wait() and where(), which may mean something else in a user's handler.
+template <class Handler>
+inline constexpr bool is_permit_waiter = false;
+
 /// Completes a handler whose operation never had to wait, but not inside the initiating function
-/// unless an associated immediate executor allows it. A handler of our own, which goes on with another
-/// operation, may see to that itself.
+/// unless an associated immediate executor allows it. One that goes on with another operation sees to
+/// that itself.
 template <class Handler, class Executor, class... Args>
 void complete_immediately(Handler handler, const Executor& ex, Args... args) {
-  if constexpr (requires { handler.complete_at_once(ex, std::move(args)...); }) {
+  if constexpr (is_permit_waiter<Handler>) {
     handler.complete_at_once(ex, std::move(args)...);
   } else {
     auto handler_ex = boost::asio::get_associated_executor(handler, ex);
@@ -254,12 +259,19 @@ public:
     auto a = allocator_of(handler);
     waiting_operation* op = a.allocate(1);
     try {
-      return ::new (static_cast<void*>(op))
+      ::new (static_cast<void*>(op))
           waiting_operation(std::move(handler), ex, std::forward<WaiterArgs>(args)...);
     } catch (...) {
       a.deallocate(op, 1);
       throw;
     }
+    try {
+      op->begin_work(ex);
+    } catch (...) {
+      op->free();
+      throw;
+    }
+    return op;
   }
 
   /// Ends an operation that nobody else has reached, as complete_immediately() does.
@@ -273,9 +285,12 @@ private:
       : Waiter(table, context_of(boost::asio::get_associated_executor(handler, ex)),
                std::forward<WaiterArgs>(args)...),
         handler_work_(handler_executor(boost::asio::get_associated_executor(handler, ex))),
-        handler_(std::move(handler)) {
+        handler_(std::move(handler)) {}
+
+  /// Of the executors that the handler's does not keep as well.
+  void begin_work(const Executor& ex) {
     if (!is_handlers(ex)) io_work_.emplace(track(ex));
-    if constexpr (requires { handler_.begin_wait(); }) handler_.begin_wait();
+    if constexpr (is_permit_waiter<Handler>) handler_.begin_wait();
   }
 
   /// Whether `ex` is the handler's executor: then that has work already.
