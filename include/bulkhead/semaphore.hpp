@@ -21,6 +21,7 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/system/result.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <memory>
 #include <source_location>
