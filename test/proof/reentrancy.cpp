@@ -16,6 +16,7 @@
 #include <bulkhead/lanes.hpp>
 #include <bulkhead/limit/keyed.hpp>
 #include <bulkhead/limited_by.hpp>
+#include <bulkhead/map.hpp>
 #include <bulkhead/pool.hpp>
 #include <bulkhead/semaphore.hpp>
 #include <bulkhead/stateful_pool.hpp>
@@ -24,11 +25,17 @@
 #include <bulkhead/timeout.hpp>
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/defer.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/version.hpp>
 #if BOOST_ASIO_VERSION >= 102800
 #include <boost/asio/bind_immediate_executor.hpp>
@@ -195,6 +202,26 @@ public:
   void died() { --alive_; }
 
 private:
+  static asio::awaitable<void> coroutine(world& w, meddler m) {
+    m();
+    switch (w.below(3)) {
+    case 0:
+      if (auto s = w.semaphore_.get()) {
+        auto acquisition = s->async_acquire(1, asio::deferred);
+        s.reset();
+        const permit p = co_await std::move(acquisition)(asio::use_awaitable);
+        m();
+      }
+      break;
+    case 1:
+      co_await asio::post(asio::use_awaitable);
+      break;
+    default:
+      break;
+    }
+    m();
+  }
+
   meddler one() { return meddler(*this, false); }
   meddler function() { return meddler(*this, true); }
 
@@ -332,7 +359,7 @@ private:
 
   void do_anything() {
     const int key = static_cast<int>(below(4));
-    switch (below(26)) {
+    switch (below(36)) {
     case 0:
     case 1:
     case 2:
@@ -392,6 +419,56 @@ private:
       return;
     case 17:
       return make_anew(static_cast<int>(below(9)));
+    case 18:
+      if (const auto g = group_.get()) g->spawn(coroutine(*this, function()));
+      return;
+    case 19:
+      if (const auto g = group_.get())
+        start([&](auto t) { g->async_spawn(coroutine(*this, function()), std::move(t)); });
+      return;
+    case 20:
+      return start([&](auto t) {
+        bulkhead::async_for_each(
+            executor_, std::vector<int>(below(4)), 1 + below(2),
+            [m = function()](int) mutable { m(); }, std::move(t));
+      });
+    case 21:
+      return start([&](auto t) {
+        bulkhead::async_first(
+            executor_, std::vector<int>(below(4)), 1 + below(2),
+            [this](int) { return coroutine(*this, function()); }, std::move(t));
+      });
+    case 22:
+      return start([&](auto t) {
+        bulkhead::async_scope(
+            executor_, bulkhead::group_options{.limit = 2},
+            [this](bulkhead::task_group& g) -> asio::awaitable<void> {
+              g.spawn(function());
+              g.spawn(coroutine(*this, function()));
+              co_await coroutine(*this, function());
+            },
+            std::move(t));
+      });
+    case 23:
+      if (const auto l = limiter_.get()) {
+        const auto timer = std::make_shared<asio::steady_timer>(executor_, std::chrono::seconds(0));
+        timer->async_wait(
+            bulkhead::limited_by(*l, [timer, m = one()](bulkhead::error_code) mutable { m(); }));
+      }
+      return;
+    case 24:
+      if (pools_are_there_) start([&](auto t) { with_state_->async_warm_up(std::move(t)); });
+      return;
+    case 25:
+      if (pools_are_there_ && below(4) == 0)
+        start([&](auto t) { pool_->async_drain(std::move(t)); });
+      return;
+    case 26:
+      if (const auto l = lane_.get()) asio::post(l->get_executor(), one());
+      return;
+    case 27:
+      if (const auto l = lane_.get()) asio::defer(l->get_executor(), one());
+      return;
     default:
       return do_without_waiting();
     }

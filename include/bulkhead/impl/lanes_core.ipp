@@ -46,11 +46,6 @@ private:
   std::shared_ptr<lanes_core> set_;
 };
 
-BULKHEAD_DECL lanes_core::frame*& lanes_core::innermost() noexcept {
-  static thread_local constinit frame* instance = nullptr;
-  return instance;
-}
-
 /// Under the mutex: whether there is a task that no runner is on its way to. If this says so,
 /// post_runner() has to follow.
 BULKHEAD_DECL bool lanes_core::needs_runner() noexcept {

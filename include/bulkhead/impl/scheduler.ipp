@@ -23,24 +23,9 @@
 
 namespace bulkhead::detail {
 
-BULKHEAD_DECL worker*& scheduler::current() noexcept {
-  static thread_local constinit worker* instance = nullptr;
-  return instance;
-}
-
-BULKHEAD_DECL submit_op*& scheduler::current_op() noexcept {
-  static thread_local constinit submit_op* instance = nullptr;
-  return instance;
-}
-
-BULKHEAD_DECL scheduler::completing*& scheduler::completing::innermost() noexcept {
-  static thread_local constinit completing* instance = nullptr;
-  return instance;
-}
-
 BULKHEAD_DECL unsigned scheduler::thread_number() noexcept {
   static constinit sync::atomic<unsigned> next{0};
-  static thread_local constinit unsigned number = 0; // from 1
+  unsigned& number = per_thread<unsigned, scheduler>::get(); // from 1
   if (number == 0) number = next.fetch_add(1, std::memory_order_relaxed) + 1;
   return number;
 }

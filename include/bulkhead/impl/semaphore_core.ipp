@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_IMPL_SEMAPHORE_CORE_IPP
 #define BULKHEAD_IMPL_SEMAPHORE_CORE_IPP
 
+#include <bulkhead/detail/per_thread.hpp>
 #include <bulkhead/detail/wait/semaphore_core.hpp>
 
 #include <boost/asio/error.hpp>
@@ -238,10 +239,7 @@ private:
     return e;
   }
 
-  static errand*& innermost() noexcept {
-    static thread_local constinit errand* instance = nullptr;
-    return instance;
-  }
+  static errand*& innermost() noexcept { return per_thread<errand*, errand>::get(); }
 
   semaphore_core& core_;
   queue& ended_;

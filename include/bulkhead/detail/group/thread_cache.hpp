@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_GROUP_THREAD_CACHE_HPP
 #define BULKHEAD_DETAIL_GROUP_THREAD_CACHE_HPP
 
+#include <bulkhead/detail/per_thread.hpp>
 #include <bulkhead/detail/sync.hpp>
 
 #include <cstddef>
@@ -70,10 +71,7 @@ private:
 
   static T*& next(T& object) noexcept { return static_cast<cached<T>&>(object).next_; }
 
-  static stack& mine() noexcept {
-    static thread_local constinit stack instance;
-    return instance;
-  }
+  static stack& mine() noexcept { return per_thread<stack, thread_cache>::get(); }
 
   // Never destroyed: threads may outlive what is static.
   static depot& shared() noexcept {
@@ -86,7 +84,8 @@ private:
     return s.instance;
   }
 
-  static void at_thread_end() {
+  /// Not inlined: see per_thread.
+  [[gnu::noinline]] static void at_thread_end() {
     struct guard {
       ~guard() {
         mine().ended = true;

@@ -11,6 +11,7 @@
 #include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/config.hpp>
 #include <bulkhead/detail/order/fair_queue.hpp>
+#include <bulkhead/detail/per_thread.hpp>
 #include <bulkhead/detail/run/node_cache.hpp>
 #include <bulkhead/detail/run/submission.hpp>
 #include <bulkhead/detail/wait/completion_latch.hpp>
@@ -155,7 +156,7 @@ private:
     const lane_op* op; // null, but while its function runs: afterwards its memory may be another's
     frame* outer;
   };
-  static frame*& innermost() noexcept;
+  static frame*& innermost() noexcept { return per_thread<frame*, lanes_core>::get(); }
 
   enum class result : unsigned char { none, completed, failed };
 

@@ -10,6 +10,7 @@
 
 #include <bulkhead/detail/callable.hpp>
 #include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/per_thread.hpp>
 #include <bulkhead/detail/run/cell.hpp>
 #include <bulkhead/detail/run/parking.hpp>
 #include <bulkhead/detail/run/run_queue.hpp>
@@ -377,7 +378,7 @@ private:
     }
 
   private:
-    static completing*& innermost() noexcept;
+    static completing*& innermost() noexcept { return per_thread<completing*, completing>::get(); }
 
     const scheduler& of_;
     const std::size_t n_;
@@ -405,8 +406,10 @@ private:
 
   void finish_work(std::size_t n) noexcept;
 
-  static worker*& current() noexcept;       // what this thread is
-  static submit_op*& current_op() noexcept; // what it runs
+  /// What this thread is, and what it runs.
+  static worker*& current() noexcept { return per_thread<worker*, scheduler>::get(); }
+  static submit_op*& current_op() noexcept { return per_thread<submit_op*, scheduler>::get(); }
+
   static unsigned thread_number() noexcept;
 
   /// What this worker is to heed: a surplus is none of an attached one's business.

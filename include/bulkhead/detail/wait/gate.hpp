@@ -9,6 +9,7 @@
 #define BULKHEAD_DETAIL_WAIT_GATE_HPP
 
 #include <bulkhead/detail/config.hpp>
+#include <bulkhead/detail/per_thread.hpp>
 #include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/function_node.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
@@ -169,17 +170,13 @@ private:
 
   class drain_op;
 
-  static frame*& innermost() noexcept {
-    static thread_local constinit frame* instance = nullptr;
-    return instance;
-  }
+  static frame*& innermost() noexcept { return per_thread<frame*, gate>::get(); }
 
   /// While a function is passing in this thread.
   class running_here {
   public:
-    explicit running_here(gate& g) noexcept : gate_(g), here_{&g, innermost()} {
-      innermost() = &here_;
-    }
+    explicit running_here(gate& g) noexcept
+        : gate_(g), here_{&g, std::exchange(innermost(), &here_)} {}
     ~running_here() noexcept(false) {
       innermost() = here_.outer;
       gate_.leave_or_reschedule();

@@ -8,9 +8,12 @@
 #ifndef BULKHEAD_DETAIL_WAIT_POSTING_HPP
 #define BULKHEAD_DETAIL_WAIT_POSTING_HPP
 
+#include <bulkhead/detail/per_thread.hpp>
+
 #include <cstddef>
 #include <new>
 #include <thread>
+#include <utility>
 
 namespace bulkhead::detail {
 
@@ -35,15 +38,16 @@ void retry(F f) {
 class posting {
 public:
   /// `what` names the function.
-  explicit posting(const void* what) noexcept : what_(what), outer_(innermost) { innermost = this; }
-  ~posting() { innermost = outer_; }
+  explicit posting(const void* what) noexcept
+      : what_(what), outer_(std::exchange(innermost(), this)) {}
+  ~posting() { innermost() = outer_; }
   posting(const posting&) = delete;
   posting& operator=(const posting&) = delete;
 
   /// For the destructor of a function that was not called. If this says so, all else is up to whoever
   /// is posting it.
   static bool takes_back(const void* what) noexcept {
-    for (posting* p = innermost; p; p = p->outer_)
+    for (posting* p = innermost(); p; p = p->outer_)
       if (p->what_ == what) {
         ++p->came_back_;
         return true;
@@ -70,7 +74,7 @@ public:
   }
 
 private:
-  static inline thread_local constinit posting* innermost = nullptr;
+  static posting*& innermost() noexcept { return per_thread<posting*, posting>::get(); }
 
   const void* const what_;
   posting* const outer_;

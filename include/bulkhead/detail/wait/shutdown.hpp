@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
 #define BULKHEAD_DETAIL_WAIT_SHUTDOWN_HPP
 
+#include <bulkhead/detail/per_thread.hpp>
 #include <bulkhead/detail/sync.hpp>
 #include <bulkhead/detail/wait/departures.hpp>
 #include <bulkhead/detail/wait/intrusive_list.hpp>
@@ -92,10 +93,7 @@ public:
     }
 
   private:
-    static arrival*& innermost() noexcept {
-      static thread_local constinit arrival* instance = nullptr;
-      return instance;
-    }
+    static arrival*& innermost() noexcept { return per_thread<arrival*, arrival>::get(); }
 
     const std::shared_ptr<shutdown_registry> to_;
     arrival* const outer_;
@@ -140,7 +138,9 @@ public:
 
   /// The registry of `context`. Each thread remembers the last, because to look for a service takes
   /// the context's lock; a registry that is not shut down says that the context is still the same.
-  static std::shared_ptr<shutdown_registry> registry_of(boost::asio::execution_context& context) {
+  /// Not inlined: see per_thread.
+  [[gnu::noinline]] static std::shared_ptr<shutdown_registry>
+  registry_of(boost::asio::execution_context& context) {
     static thread_local constinit bool has_ended = false; // the thread, as good as
     struct memory {
       boost::asio::execution_context* context = nullptr;
