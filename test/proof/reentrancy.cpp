@@ -165,13 +165,14 @@ public:
     for (int i = 0; i != 9; ++i) all.push_back([this, i] { unmake(i); });
     all.push_back([this] { home_.reset(); });
     all.push_back([this] { end_pools(); });
-    all.push_back([this] { other_.reset(); });
+    if (!several_) all.push_back([this] { other_.reset(); });
     all.push_back([this] { return_permits(); });
     {
       std::lock_guard lock(mutex_);
       std::shuffle(all.begin(), all.end(), random_);
     }
     for (const auto& f : all) f();
+    other_.reset(); // not before the pools, where somebody may just be about to wait there
     return_permits();
     for (auto& s : signals_) s.set();
     return alive_;
