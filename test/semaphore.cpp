@@ -1135,9 +1135,7 @@ BOOST_AUTO_TEST_CASE(a_handlers_own_functions_are_its_own_business) {
   int calls = 0;
   handler.calls = &calls;
   asio::io_context io;
-  semaphore_options o;
-  o.track_holders = true;
-  semaphore s(io, 1, o);
+  semaphore s(io, 1, tracked_options());
   permit held = take(s);
   s.async_acquire(handler); // waits
   held.release();

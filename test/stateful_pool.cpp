@@ -1388,11 +1388,8 @@ BOOST_AUTO_TEST_CASE(an_attached_thread_without_a_state_keeps_no_worker_from_lea
   for (const bool by_itself : {true, false}) {
     BOOST_TEST_CONTEXT((by_itself ? "idle_expiry" : "resize()")) {
       plan made;
-      pool_options o = workers(3);
-      if (by_itself) {
-        o.min_threads = 1;
-        o.idle_expiry = 50ms;
-      }
+      pool_options o = by_itself ? elastic(1, 3) : workers(3);
+      o.idle_expiry = 50ms;
       traced_pool p(made.factory(), o);
       p.async_warm_up(use_future).get();
       std::thread attached(

@@ -31,7 +31,6 @@
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/defer.hpp>
 #include <boost/asio/deferred.hpp>
-#include <boost/asio/dispatch.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>

@@ -287,7 +287,8 @@ private:
         handler_work_(handler_executor(boost::asio::get_associated_executor(handler, ex))),
         handler_(std::move(handler)) {}
 
-  /// Of the executors that the handler's does not keep as well.
+  /// Outstanding work beside the handler's: on the I/O object's executor, if that is another, and on
+  /// what limited_by's operation is to start on.
   void begin_work(const Executor& ex) {
     if (!is_handlers(ex)) io_work_.emplace(track(ex));
     if constexpr (is_permit_waiter<Handler>) handler_.begin_wait();
