@@ -33,6 +33,11 @@ struct two_threads {
     for (int i : {0, 1}) asio::post(threads[i], asio::use_future([i] { number() = i; })).get();
   }
 
+  /// The other may still be about to leave the post() that woke it, as ThreadSanitizer saw.
+  ~two_threads() {
+    for (auto& thread : threads) thread.join();
+  }
+
   static int& number() noexcept { return bulkhead::detail::per_thread<int, two_threads>::get(); }
 
   std::array<asio::thread_pool, 2> threads{asio::thread_pool(1), asio::thread_pool(1)};
