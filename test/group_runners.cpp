@@ -653,7 +653,7 @@ BOOST_AUTO_TEST_CASE(a_cancellation_meant_for_one_child_never_reaches_the_next) 
 
 BOOST_AUTO_TEST_CASE(a_child_spawned_after_a_cancellation_is_not_cancelled_by_it) {
   on_every_executor([](auto& place) {
-    const int rounds = test::scaled(4000);
+    const int rounds = test::scaled(1000);
     task_group g(place.executor(), group_options{.limit = 2});
     auto work = asio::prefer(place.executor(), asio::execution::outstanding_work.tracked);
     std::atomic<int> hit{0};
@@ -826,7 +826,7 @@ struct witness {
 } // namespace
 
 BOOST_AUTO_TEST_CASE(the_captures_of_a_child_are_gone_before_its_scope_completes) {
-  for (int round = 0; round != test::scaled(400); ++round) {
+  for (int round = 0; round != test::scaled(100); ++round) {
     asio::thread_pool threads(2);
     std::atomic<bool> completed{false};
     std::atomic<int> violations{0};
@@ -863,7 +863,7 @@ BOOST_AUTO_TEST_CASE(what_a_body_returned_is_gone_before_its_scope_completes_wit
 }
 
 BOOST_AUTO_TEST_CASE(the_captures_of_a_child_that_never_started_are_gone_too) {
-  for (int round = 0; round != test::scaled(400); ++round) {
+  for (int round = 0; round != test::scaled(100); ++round) {
     asio::thread_pool threads(2);
     std::atomic<bool> completed{false};
     std::atomic<int> violations{0};
@@ -957,7 +957,7 @@ void end_with_children(int round) {
       live inside(alive);
       co_await forever();
     };
-    auto nests = [&, l = live(alive)]() -> awaitable<void> {
+    auto nests = [&, child, l = live(alive)]() -> awaitable<void> {
       live inside(alive);
       auto body = [&](task_group& inner) -> awaitable<void> {
         inner.spawn(child);

@@ -454,7 +454,7 @@ BOOST_AUTO_TEST_CASE(a_submission_that_the_end_of_the_set_overtakes_is_dropped_a
   overtake();
   const long blocks = test::global_memory.blocks;
   overtake();
-  BOOST_TEST(test::global_memory.blocks == blocks);
+  BOOST_TEST(test::global_memory.blocks <= blocks); // a thread of another case may free its last
 }
 
 BOOST_AUTO_TEST_CASE(a_drain_that_begins_while_the_set_ends_completes) {

@@ -104,7 +104,8 @@ struct result {
 
 /// What the program says after a load of requests for one digest each.
 result load(const server& s, arguments options) {
-  options.insert(options.end(), {"--port", s.port(), "--tasks", "1", "--bytes", "100", "--json"});
+  options.insert(options.end(), {"--port", s.port(), "--tasks", "1", "--bytes", "100", "--json",
+                                 "--timeout-ms", "100000"});
   test::process p(options);
   const std::string output = p.rest();
   const std::size_t begin = output.rfind("\n{");

@@ -1908,7 +1908,7 @@ BOOST_AUTO_TEST_CASE(a_context_does_not_end_while_another_one_destroys_a_handler
     ~slow_to_die() {
       if (!dying) return;
       dying->open();
-      for (int turns = 0; turns != 10'000 && !other_has_ended; ++turns) std::this_thread::yield();
+      for (int turns = 0; turns != 1'000 && !other_has_ended; ++turns) std::this_thread::yield();
       ended_meanwhile = other_has_ended;
     }
   };

@@ -80,7 +80,7 @@ asio::awaitable<void> close_after_answer(beast::tcp_stream& stream) {
 server::server(asio::io_context& io, const options& o, ledger& requests)
     : options_(o), requests_(requests), service_(io.get_executor(), o, requests_),
       acceptor_(io, tcp::endpoint(asio::ip::address_v4::loopback(), o.port)),
-      signals_(io, SIGTERM, SIGINT), connection_slots_(io, o.max_connections),
+      signals_(io, SIGTERM, SIGINT), drain_timer_(io), connection_slots_(io, o.max_connections),
       sessions_(io, bulkhead::group_options{.error = bulkhead::on_error::collect}) {}
 
 asio::awaitable<void> server::run() {
@@ -192,6 +192,13 @@ asio::awaitable<void> server::drain() {
   accept_backlog();
   acceptor_.close();
 
+  // A second signal ends the time that is left, whatever is waited for when it comes.
+  signals_.async_wait([this](error_code error, int) {
+    if (error) return;
+    drain_end_ = clock::now();
+    drain_timer_.cancel();
+  });
+
   // Connections first: until the last request is answered, it may still send tasks to the pool.
   close_idle_connections(false);
   bool ended = co_await sessions_end_by(start + first_request_grace);
@@ -199,15 +206,15 @@ asio::awaitable<void> server::drain() {
   if (!ended) ended = co_await sessions_end_by(drain_end_);
   if (!ended) sessions_.cancel();
   co_await sessions_.async_join(asio::use_awaitable);
+  signals_.cancel();
   co_await service_.end_drain();
   drain_time_ = clock::now() - start;
 }
 
 asio::awaitable<bool> server::sessions_end_by(clock::time_point end) {
-  asio::steady_timer timer(acceptor_.get_executor(), std::min(end, drain_end_));
-  const auto first = co_await (sessions_.async_join(use_tuple) || timer.async_wait(use_tuple) ||
-                               signals_.async_wait(use_tuple));
-  if (first.index() == 2) drain_end_ = clock::now();
+  drain_timer_.expires_at(std::min(end, drain_end_));
+  const auto first =
+      co_await (sessions_.async_join(use_tuple) || drain_timer_.async_wait(use_tuple));
   co_return first.index() == 0;
 }
 

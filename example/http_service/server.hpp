@@ -17,6 +17,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 
@@ -75,6 +76,7 @@ private:
   service service_;
   tcp::acceptor acceptor_;
   asio::signal_set signals_;
+  asio::steady_timer drain_timer_;
   bulkhead::semaphore connection_slots_;
   bulkhead::task_group sessions_;
   std::unordered_set<connection*> idle_; // wait for a request

@@ -412,8 +412,8 @@ void try_keyed(checks& c) {
 
 void try_adaptors(checks& c) {
   asio::io_context io;
-  const auto after = [&](auto duration) {
-    asio::steady_timer t(io, 1ms);
+  const auto after = [&](auto duration, std::chrono::minutes wait = 0min) {
+    asio::steady_timer t(io, wait);
     return ends_with(io, [&](auto h) { t.async_wait(bulkhead::timeout(duration, h)); });
   };
   c.completes({}, after(longest));
@@ -423,12 +423,12 @@ void try_adaptors(checks& c) {
   c.completes({}, after(std::chrono::duration<double>(1e300)));
   c.completes({}, after(std::chrono::duration<double>(std::numeric_limits<double>::infinity())));
   c.completes({}, after(std::chrono::duration<float>(1e30f)));
-  c.completes(errc::deadline_exceeded, after(shortest));
-  c.completes(errc::deadline_exceeded, after(std::chrono::hours::min()));
-  c.completes(errc::deadline_exceeded, after(0ns));
-  c.completes(errc::deadline_exceeded, after(-1ns));
+  c.completes(errc::deadline_exceeded, after(shortest, 1min));
+  c.completes(errc::deadline_exceeded, after(std::chrono::hours::min(), 1min));
+  c.completes(errc::deadline_exceeded, after(0ns, 1min));
+  c.completes(errc::deadline_exceeded, after(-1ns, 1min));
   c.completes(errc::deadline_exceeded,
-              after(std::chrono::duration<double>(-std::numeric_limits<double>::infinity())));
+              after(std::chrono::duration<double>(-std::numeric_limits<double>::infinity()), 1min));
   c.invalid("timeout: duration must be a number", [&] {
     after(std::chrono::duration<double>(std::numeric_limits<double>::quiet_NaN()));
   });

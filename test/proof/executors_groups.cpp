@@ -15,6 +15,7 @@
 
 #include <boost/asio/use_awaitable.hpp>
 
+#include <memory>
 #include <ranges>
 #include <thread>
 #include <type_traits>
@@ -27,25 +28,29 @@ using bulkhead::task_group;
 
 constexpr auto two = std::views::iota(0, 2);
 
-/// What children wait for.
+/// What children wait for. It is theirs as well: nobody knows when the first of them begins if nobody
+/// waits for the operation.
 struct with_children {
+  using semaphore = std::shared_ptr<bulkhead::semaphore>;
+
   asio::any_io_executor ex;
-  bulkhead::semaphore s;
+  semaphore s;
   bulkhead::permit held;
 
-  with_children(const location& where, bool waits) : ex(where.executor()), s(ex, 1) {
-    if (waits) held = s.try_acquire().value();
+  with_children(const location& where, bool waits)
+      : ex(where.executor()), s(std::make_shared<bulkhead::semaphore>(ex, 1)) {
+    if (waits) held = s->try_acquire().value();
   }
 
-  static asio::awaitable<int> child(bulkhead::semaphore& s) {
-    const auto p = co_await s.async_acquire(1, asio::use_awaitable);
+  static asio::awaitable<int> child(semaphore s) {
+    const auto p = co_await s->async_acquire(1, asio::use_awaitable);
     co_return static_cast<int>(p.weight());
   }
 
   void proceed() { held.release(); }
   bool is_home() const { return at_object(); }
   void settle() {
-    while (!s.idle()) std::this_thread::yield();
+    while (!s->idle()) std::this_thread::yield();
   }
 };
 
@@ -88,7 +93,7 @@ struct scope : with_children {
   decltype(auto) initiate(Token&& token) {
     return bulkhead::async_scope(
         ex, {},
-        [this](task_group& g) -> asio::awaitable<int> {
+        [s = s](task_group& g) -> asio::awaitable<int> {
           g.spawn(child(s));
           co_return 42;
         },
@@ -102,7 +107,7 @@ struct map : with_children {
   template <class Token>
   decltype(auto) initiate(Token&& token) {
     return bulkhead::async_map(
-        ex, two, 2, [this](int) { return child(s); }, std::forward<Token>(token));
+        ex, two, 2, [s = s](int) { return child(s); }, std::forward<Token>(token));
   }
 };
 
@@ -112,7 +117,7 @@ struct for_each : with_children {
   template <class Token>
   decltype(auto) initiate(Token&& token) {
     return bulkhead::async_for_each(
-        ex, two, 1, [this](int) { return child(s); }, std::forward<Token>(token));
+        ex, two, 1, [s = s](int) { return child(s); }, std::forward<Token>(token));
   }
 };
 
@@ -122,7 +127,7 @@ struct first : with_children {
   template <class Token>
   decltype(auto) initiate(Token&& token) {
     return bulkhead::async_first(
-        ex, two, 2, [this](int) { return child(s); }, std::forward<Token>(token));
+        ex, two, 2, [s = s](int) { return child(s); }, std::forward<Token>(token));
   }
 };
 

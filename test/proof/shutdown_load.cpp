@@ -332,7 +332,8 @@ void round(std::size_t number, const std::string& what, const proof::load& load,
   guard.reset();
   w.io->stop();
   io_thread.join();
-  destroy(w, random); // the pool's handlers post on and on
+  destroy(w, random);   // the pool's handlers post on and on
+  w.survivor.restart(); // it is stopped if nobody's work was left for a moment
   w.survivor.poll();
   check(w, what, tally);
 }

@@ -52,7 +52,7 @@ int try_once(const one_case& c, failing what, long k, board& b) {
     std::strncpy(b.text, words.c_str(), sizeof b.text - 1);
     return 1;
   };
-  alarm(10); // what hangs is ended
+  alarm(60); // what hangs is ended
   {
     trial t(what, k);
     c.run(t);
