@@ -18,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -64,6 +65,11 @@ public:
     bool continues_ = false;
   };
 
+  stage() : context_(own_.emplace()) {}
+
+  /// One whose executors are those of `context`. It may outlive it.
+  explicit stage(boost::asio::io_context& context) noexcept : context_(context) {}
+
   executor_type executor() noexcept { return executor_type(*this); }
   boost::asio::io_context& context() noexcept { return context_; }
 
@@ -104,7 +110,8 @@ private:
     if (now == mood::works) functions_.push_back([f] { std::move (*f)(); });
   }
 
-  boost::asio::io_context context_;
+  std::optional<boost::asio::io_context> own_;
+  boost::asio::io_context& context_;
   std::deque<std::function<void()>> functions_;
   std::size_t given_ = 0;
   std::size_t continuations_ = 0;

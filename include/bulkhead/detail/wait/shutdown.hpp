@@ -15,6 +15,7 @@
 #include <bulkhead/detail/wait/key_table.hpp>
 #include <bulkhead/detail/wait/spin_lock.hpp>
 
+#include <boost/asio/detail/strand_executor_service.hpp>
 #include <boost/asio/execution/context.hpp>
 #include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -133,8 +134,13 @@ class shutdown_service final : public boost::asio::execution_context::service {
 public:
   inline static boost::asio::execution_context::id id;
 
+  /// The service of strands must be there before this one, for the latest ends first: until the last
+  /// departure has arrived, strands take what is posted to them. (One that takes a function while its
+  /// service ends may keep it for ever, see enqueue() in Asio's strand_executor_service.ipp.)
   explicit shutdown_service(boost::asio::execution_context& context)
-      : boost::asio::execution_context::service(context) {}
+      : boost::asio::execution_context::service(context) {
+    boost::asio::use_service<boost::asio::detail::strand_executor_service>(context);
+  }
 
   /// The registry of `context`. Each thread remembers the last, because to look for a service takes
   /// the context's lock; a registry that is not shut down says that the context is still the same.
