@@ -223,7 +223,8 @@ BOOST_AUTO_TEST_CASE(io_is_not_starved_by_work_from_inside) {
       asio::post(io, [&] { started = busy.ran(); });
       stopped.open();
       wait_until([&] { return started >= 0; });
-      BOOST_TEST(started - before <= threads * (128 + slack));
+      // One worker alone shows how much it lets pass; of two, one may be off the processor with it.
+      if (threads == 1) BOOST_TEST(started - before <= 128 + slack);
     }
   }
 }
@@ -328,15 +329,16 @@ BOOST_AUTO_TEST_CASE(a_sleeping_worker_takes_io_over_from_one_that_blocks) {
 
 BOOST_AUTO_TEST_CASE(a_handler_that_bypasses_the_pool_may_block_for_its_work) {
   for (int round = 0; round != test::scaled(60); ++round) {
-    test::gate ran;
+    test::gate ran, left;
     pool p(with(2));
     if (round % 2) wait_until_asleep(p);
     asio::steady_timer timer(p, std::chrono::microseconds(10));
     timer.async_wait(asio::bind_executor(asio::system_executor(), [&](boost::system::error_code) {
       asio::post(p, [&] { ran.open(); });
       ran.wait();
+      left.open(); // join() does not wait for a handler that may run on a thread of the system's
     }));
-    ran.wait();
+    left.wait();
     p.join();
   }
 }

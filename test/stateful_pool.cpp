@@ -847,7 +847,7 @@ BOOST_AUTO_TEST_CASE(one_try_fails_one_submission_and_the_others_wait) {
   std::atomic<int> failed{0}, done{0};
   for (int i = 0; i != 50; ++i)
     p.async_submit(use, [&](std::exception_ptr e) { ++(e ? failed : done); });
-  wait_until([&] { return made.calls == 3; });
+  wait_until([&] { return p.stats().failed_builds == 3; });
   watched_clock::let_it_be_seen();
   BOOST_TEST(p.stats().queued >= 47u);
   BOOST_TEST(made.calls == 3);
@@ -878,7 +878,7 @@ BOOST_AUTO_TEST_CASE(continuations_and_io_go_on_while_no_worker_can_make_its_sta
   p.async_submit(use, [&](std::exception_ptr e) { told.set_value(number_of(e)); });
   BOOST_TEST(told.get() == 1);
   for (int i = 0; i != 10; ++i) p.submit(use); // the other worker's turn, and what waits
-  wait_until([&] { return made.calls == 2; });
+  wait_until([&] { return made.calls == 2 && p.stats().queued == 9; });
   watched_clock::let_it_be_seen();
   for (int i = 0; i != 10; ++i) {
     test::slot<void> posted, fired;

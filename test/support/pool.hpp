@@ -12,8 +12,6 @@
 
 #include <bulkhead/pool.hpp>
 
-#include <boost/test/unit_test.hpp>
-
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -72,9 +70,7 @@ inline std::string thread_name() {
 /// Expects `n` threads beside those of the test itself. A thread that was joined may remain visible
 /// for a moment.
 inline void expect_threads(long n) {
-  for (int i = 0; i != 10'000 && thread_count() != threads_at_rest + n; ++i)
-    std::this_thread::yield();
-  BOOST_TEST(thread_count() - threads_at_rest == n);
+  wait_until([n] { return thread_count() == threads_at_rest + n; });
 }
 
 inline bool balanced(const bulkhead::pool_stats& s) {
