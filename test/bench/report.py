@@ -263,7 +263,8 @@ at all.
   show up there.
 * The ratios are the other's time divided by this contender's: above 1 is better. In W6 and W7 Asio
   stands for the better of its idioms, on two threads or, as `asio(1)`, on one; in `spawn` for its
-  default stacks, `fixedsize`. TBB is the better of its two contenders in that workload.
+  default stacks, `fixedsize`; in W9 for its strand. TBB is the better of its two contenders in that
+  workload.
 
 The contenders: `asio` is `asio::thread_pool` with as many threads, `_1` the same with one, which
 spares it the contention. `tbb_group` is `tbb::task_group`, whose waiting thread is one of its
@@ -281,13 +282,14 @@ a single thread only.
 == Workloads
 
 """]
-    text += [f"{w.label}:: {w.what} Figures are per {w.unit}.\n" for w in chosen]
+    text += [f"{w.label}:: {w.what}" + f" Figures are per {w.unit}." * bool(w.unit) + "\n"
+             for w in chosen]
     text += ["\n== Targets\n\nA ratio says how many times better ours is. It compares medians; of p99 "
              "it compares\nthe quietest rounds, for a host that stops a processor for some milliseconds "
              "decides that figure,\nwhoever runs.\n\n",
              as_adoc(TARGET_HEADS, list(target_rows(results, chosen))),
              "\n== Ratios\n\n",
-             "Against `asio::thread_pool` with two threads, on a logarithmic scale.\n\n",
+             "Against Asio on two threads, on a logarithmic scale.\n\n",
              "image::performance-ratios.svg[Bars of the ratios]\n",
              "\n== Figures\n\n",
              as_adoc(HEADS, list(table_rows(results, chosen))), """

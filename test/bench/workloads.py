@@ -100,7 +100,7 @@ WORKLOADS = (
              args={"chains": 64}, **DEFAULT_STACK, quick={"chains": 64, "tasks": 50_000}),
     Workload("idle", "CPU that a pool uses which has worked and is out of work, in percent of a "
              "core.", ("bulkhead_submit", "asio", "tbb_enqueue", "moodycamel"),
-             metric="cpu_percent", quick={"seconds": 1}, once=True),
+             metric="cpu_percent", unit="", quick={"seconds": 1}, once=True),
 )
 
 KNEE_RATES = (200_000, 400_000, 600_000, 700_000, 800_000, 900_000, 1_000_000, 1_200_000, 1_600_000)
