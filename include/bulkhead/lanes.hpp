@@ -121,7 +121,8 @@ public:
   /// Submits `f`, waiting for room in FIFO order, and completes with its result: pool::async_submit().
   ///
   /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
-  /// Executor              the handler's, else the lane's; never from within this call
+  /// Executor              the handler's, else the lane's; never from within this call, unless an
+  ///                       associated immediate executor lets a refusal
   /// Cancellation          terminal, partial, total. Waiting or queued: f is dropped. Running: stop
   ///                       is requested of f's std::stop_token, and f decides
   /// Errors (system_error) queue_full          queue_limit and waiter_limit are reached

@@ -49,7 +49,7 @@ struct semaphore_options {
   /// refuses with `would_deadlock` what a child of a task_group would wait for in vain because it holds
   /// too much itself. That takes the child that acquires for the one that holds: not for programs in
   /// which permits are handed on while their first holder waits for more. Costs a lock and an
-  /// allocation per permit; nothing if it is off.
+  /// allocation per permit, and each coroutine a trip through its executor; nothing if it is off.
   bool track_holders = false;
 };
 
@@ -126,10 +126,11 @@ public:
   /// Weight 0 waits its turn like any other, and its permit is true.
   ///
   /// Completion signature  void(error_code ec, permit p)     p is empty unless !ec
-  /// Executor              the handler's, else get_executor(); never from within this call. A
-  ///                       coroutine that awaits this with `use_awaitable`, or as_tuple of it, goes
-  ///                       on at once, without passing through its executor, if it need not wait
-  ///                       and nobody waits when this is called
+  /// Executor              the handler's, else get_executor(); never from within this call, unless an
+  ///                       associated immediate executor lets what need not wait. A coroutine that
+  ///                       awaits this with `use_awaitable`, or as_tuple of it, goes on at once,
+  ///                       without passing through its executor, if it need not wait and nobody
+  ///                       waits when this is called
   /// Cancellation          terminal, partial, total: leaves the queue. A permit that was granted
   ///                       already is delivered, never also reported as aborted
   /// Errors                exceeds_limit   weight > limit() > 0, at once or by a later resize()

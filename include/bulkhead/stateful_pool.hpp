@@ -159,7 +159,8 @@ public:
   /// would use the state where it is resumed, and when another function does.
   ///
   /// Completion signature  void(std::exception_ptr e[, R r])   r is what f returned if !e
-  /// Executor              the handler's, else the pool's; never from within this call
+  /// Executor              the handler's, else the pool's; never from within this call, unless an
+  ///                       associated immediate executor lets a refusal
   /// Cancellation          terminal, partial, total. Waiting or queued, also while a state is made
   ///                       for it: f is dropped. Running: stop is requested of f's std::stop_token
   /// Errors (system_error) queue_full          queue_limit and waiter_limit are reached
@@ -187,7 +188,8 @@ public:
   /// submission, after the back-off.
   ///
   /// Completion signature  void(std::exception_ptr e)
-  /// Executor              the handler's, else the pool's; never from within this call
+  /// Executor              the handler's, else the pool's; never from within this call, unless an
+  ///                       associated immediate executor lets a refusal
   /// Cancellation          terminal, partial, total: abandons the wait; the workers go on
   /// Errors                closed              (system_error) close() or stop() was called before
   ///                       operation_aborted   (system_error) cancelled, or overtaken by stop()

@@ -177,9 +177,10 @@ public:
   /// Accepts a child, waiting until it can start.
   ///
   /// Completion signature  void(error_code ec)     the child starts, or has started, if !ec
-  /// Executor              the handler's, else get_executor(); never from within this call. A
-  ///                       coroutine that awaits this with `use_awaitable`, or as_tuple of it, goes
-  ///                       on at once, without passing through its executor, if it need not wait
+  /// Executor              the handler's, else get_executor(); never from within this call, unless an
+  ///                       associated immediate executor lets what need not wait. A coroutine that
+  ///                       awaits this with `use_awaitable`, or as_tuple of it, goes on at once,
+  ///                       without passing through its executor, if it need not wait
   /// Cancellation          terminal, partial, total: the child is destroyed, not started
   /// Errors                closed              close() was called
   ///                       would_deadlock      a child asks, and all children in flight would wait
@@ -205,7 +206,8 @@ public:
   ///
   /// Completion signature  void(std::exception_ptr e)   the first failure, or, with collect and if
   ///                                                    there were several, multiple_errors
-  /// Executor              the handler's, else get_executor(); never from within this call
+  /// Executor              the handler's, else get_executor(); never from within this call, unless an
+  ///                       associated immediate executor lets a refusal
   /// Cancellation          terminal, partial, total: abandons this wait, not the children
   /// Errors                system_error(operation_aborted)   cancelled, or the group was destroyed
   ///                       system_error(would_deadlock)      a child of this group asks
