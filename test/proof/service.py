@@ -7,7 +7,7 @@
 
 """Two rows about example/http_service, under the load of example/load.
 
-service.py soak|overload BUILD [--quick | --full] [--seed N]
+service.py soak|overload BUILD [--quick | --full] [--seed N] [--minutes N]
 
 A request is eight digests, made by the pool. Its threads take all processors but one, which is for
 the connections and for the load.
@@ -241,8 +241,8 @@ def ageing(old, fresh, size, rate, most, seconds):
 
 def soak(options, losses):
     size = 32 * 1024
-    window, part, parts = (60, 600, 48) if options.full else (5, 40, 6)
-    parts = options.parts or parts
+    window, part, minutes = (60, 600, 480) if options.full else (5, 40, 4)
+    parts = math.ceil(60 * (options.minutes or minutes) / part)
     seconds = part * parts
     pairs, half = 21, 60 if options.full else 5
     warm_up = seconds // 10
@@ -380,7 +380,7 @@ def main():
     amount.add_argument("--quick", action="store_true")
     amount.add_argument("--full", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--parts", type=int, help="of the soak, 40 s each, or 10 minutes if full")
+    parser.add_argument("--minutes", type=int, help="of load, for the soak")
     options = parser.parse_args()
 
     losses = Losses()

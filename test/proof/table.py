@@ -7,7 +7,7 @@
 
 """Runs each row in a process of its own and prints the table.
 
-table.py BUILD [--quick | --full] [--only REGEX] [--seed N] [--doc]
+table.py BUILD [--quick | --full] [--only REGEX] [--seed N] [--soak-minutes N] [--doc]
 
 A row is an area of the programs `proof` and `proof_memory`, or a program beside this file, which is
 called with --quick or --full and --seed N. Each prints as its last line
@@ -40,8 +40,9 @@ What `test/reliability` printed. A row is what was tried, how often, how much of
 that took, and when it passes; below it are figures of its own, and what became of others to which the
 same was done, each in a process of its own.
 """
-BLOCK = re.compile(r"^== ([^\n]+)\n\n----\n(.*?)\n----$", re.MULTILINE | re.DOTALL)
-QUICK, FULL = "Quick", "Full"  # as the page has them
+BLOCK = re.compile(r"^----\n(.*?)\n----$", re.MULTILINE | re.DOTALL)
+# The page's sections, by the word that what they show begins with.
+SECTIONS = {"--quick": "Quick", "--full": "Full"}
 
 # The rows that are programs of their own: name, when it passes, and the words to start it with, to
 # which the directory of the build is added.
@@ -153,12 +154,22 @@ def commit():
     return legs.output_of("git", "describe", "--always", "--dirty") or "unknown"
 
 
-def write_page(title, printed):
-    """What is printed takes the place of what was, under its title."""
-    blocks = dict(BLOCK.findall(DOC.read_text())) if DOC.exists() else {}
-    blocks[title] = printed
-    DOC.write_text(DOC_HEAD + "".join(f"\n== {t}\n\n----\n{blocks[t]}\n----\n"
-                                      for t in (QUICK, FULL) if t in blocks))
+def asked_for(printed):
+    """Of what is printed: quick or full, and which rows."""
+    line = printed.partition("\n")[0]
+    only = re.search(r" --only '(.*)', ", line)
+    return line.split()[1], only[1] if only else ""
+
+
+def write_page(printed):
+    """What is printed takes the place of what the page has of the same rows."""
+    blocks = {asked_for(b): b for b in BLOCK.findall(DOC.read_text())} if DOC.exists() else {}
+    blocks[asked_for(printed)] = printed
+    page = DOC_HEAD
+    for amount, title in SECTIONS.items():
+        shown = [f"\n----\n{b}\n----\n" for (a, _), b in sorted(blocks.items()) if a == amount]
+        page += f"\n== {title}\n{''.join(shown)}" if shown else ""
+    DOC.write_text(page)
 
 
 def rank(row):
@@ -174,11 +185,15 @@ def main():
     amount.add_argument("--full", action="store_true", help="all of it; takes many hours")
     parser.add_argument("--only", metavar="REGEX", help="the rows whose name matches")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--soak-minutes", metavar="N", type=int,
+                        help="of load; without it 4, with --full 480")
     parser.add_argument("--doc", action="store_true",
                         help=f"writes doc/{DOC.name} and doc/record as well")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error(f"--seed must be at least 0 (got {options.seed})")
+    if options.soak_minutes is not None and options.soak_minutes < 1:
+        parser.error(f"--soak-minutes must be at least 1 (got {options.soak_minutes})")
 
     proof, memory = (f"{options.build}/test/proof/{name}" for name in ("proof", "proof_memory"))
     listed = listed_by(proof)
@@ -190,6 +205,9 @@ def main():
             for program, areas in ((proof, listed["areas"]), (memory, listed_by(memory)["areas"]))
             for a in areas]
     rows += [Row(name, when, [*command, options.build, *words]) for name, when, command in PROGRAMS]
+    soak = f" --soak-minutes {options.soak_minutes}" if options.soak_minutes else ""
+    if soak:
+        next(r for r in rows if r.name == "soak").command += ["--minutes", str(options.soak_minutes)]
     rows = sorted((r for r in rows if re.search(options.only or "", r.name)), key=rank)
     if not rows:
         parser.error(f"--only {options.only}: no row has such a name")
@@ -202,8 +220,8 @@ def main():
 
     start = time.monotonic()
     only = f" --only '{options.only}'" if options.only else ""
-    say(f"test/reliability {'--full' if options.full else '--quick'} --seed {options.seed}{only}, "
-        f"{datetime.date.today()}, commit {commit()}")
+    say(f"test/reliability {'--full' if options.full else '--quick'} --seed {options.seed}{soak}"
+        f"{only}, {datetime.date.today()}, commit {commit()}")
     say(f"{listed['built_with']}; {machine()}\n")
     line = "{:<26} {:>14} {:>6} {:>7}  {:<7}  {}"
     say(line.format("area", "tried", "lost", "s", "result", "passes when"))
@@ -222,7 +240,7 @@ def main():
         (f", {skipped} skipped" if skipped else ""))
     say(f"{results.count('passed')} passed, {results.count('FAILED')} failed")
     if options.doc:
-        write_page(FULL if options.full else QUICK, "\n".join(printed))
+        write_page("\n".join(printed))
         legs.keep()
     return 1 if "FAILED" in results or "passed" not in results else 0
 
