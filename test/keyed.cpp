@@ -34,6 +34,7 @@
 #include <new>
 #include <optional>
 #include <random>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -252,6 +253,53 @@ BOOST_AUTO_TEST_CASE(a_coroutine_that_need_not_wait_goes_on_at_once) {
 }
 
 // --- the end -------------------------------------------------------------------------------------
+
+BOOST_AUTO_TEST_CASE(whoever_tracks_holders_knows_the_line_that_asked) {
+  asio::io_context io;
+  bulkhead::semaphore_options options;
+  options.track_holders = true;
+  limits keys([&](const int&) { return semaphore(io, 4, options); });
+  std::vector<permit> held;
+  std::vector<unsigned> lines;
+  const auto keep = [&](error_code ec, permit p) {
+    BOOST_TEST(!ec);
+    held.push_back(std::move(p));
+  };
+  const auto is_here = [&](std::source_location here = std::source_location::current()) {
+    lines.push_back(here.line());
+  };
+  const auto key = keys[1];
+
+  is_here(), held.push_back(keys.try_acquire(1).value());
+  is_here(), held.push_back(key.try_acquire().value());
+  is_here(), keys.async_acquire(1, keep);
+  auto coroutine = [&]() -> asio::awaitable<void> {
+    is_here(), held.push_back(co_await key.async_acquire(asio::use_awaitable));
+    // Those that wait:
+    is_here(), keys.async_acquire(1, 2, keep);
+    is_here(), key.async_acquire(2, keep);
+    is_here(), key.async_acquire(keep);
+    is_here(), key.async_acquire(asio::deferred)(keep);
+    is_here(), held.push_back(co_await keys.async_acquire(1, asio::use_awaitable));
+  };
+  asio::co_spawn(io, coroutine(), asio::detached);
+  test::poll(io);
+
+  auto users = key->holders();
+  BOOST_TEST(users.size() == 4u);
+  for (auto& w : key->waiters()) users.push_back(std::move(w));
+  BOOST_REQUIRE(users.size() == lines.size());
+  for (std::size_t i = 0; i != users.size(); ++i) {
+    BOOST_TEST(users[i].where.line() == lines[i]);
+    BOOST_TEST(std::string(users[i].where.file_name()).ends_with("keyed.cpp"));
+  }
+  for (std::size_t i = 0; i != users.size(); ++i) {
+    BOOST_REQUIRE(i < held.size());
+    held[i].release();
+    test::poll(io);
+  }
+  BOOST_TEST(key->idle());
+}
 
 BOOST_AUTO_TEST_CASE(destruction_aborts_the_waiters_and_leaves_permits_alone) {
   asio::io_context io;

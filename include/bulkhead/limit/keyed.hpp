@@ -30,6 +30,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -46,13 +47,41 @@ struct keyed_options {
 };
 
 /// A limiter that can say when it is as good as a new one, so that it may be forgotten. It is an I/O
-/// object of Asio: it has an executor, and can be moved.
+/// object of Asio: it has an executor, and can be moved. If its functions take a std::source_location
+/// as well, as a semaphore's do, they get that of who asks.
 template <class L>
 concept evictable_limiter = limiter<L> && std::move_constructible<L> && requires(const L& l) {
   typename L::executor_type;
   l.get_executor();
   requires std::same_as<decltype(l.idle()), bool>;
 };
+
+namespace detail {
+
+/// It takes the line of the program that asks, as a semaphore does.
+template <class L>
+concept traced_limiter = requires(L& l, std::size_t weight, const std::source_location& where) {
+  l.try_acquire(weight, where);
+};
+
+template <class L>
+auto try_acquire_from(L& l, std::size_t weight, const std::source_location& where) {
+  if constexpr (traced_limiter<L>)
+    return l.try_acquire(weight, where);
+  else
+    return l.try_acquire(weight);
+}
+
+template <class L, class Token>
+decltype(auto) async_acquire_from(L& l, std::size_t weight, Token&& token,
+                                  const std::source_location& where) {
+  if constexpr (traced_limiter<L>)
+    return l.async_acquire(weight, std::forward<Token>(token), where);
+  else
+    return l.async_acquire(weight, std::forward<Token>(token));
+}
+
+} // namespace detail
 
 /// A limiter for each key: for each host, each tenant.
 ///
@@ -97,24 +126,28 @@ public:
     executor_type get_executor() const noexcept { return entry_->executor; }
 
     [[nodiscard]] boost::system::result<permit, rejection>
-    try_acquire(std::size_t weight = 1) const {
-      return get().try_acquire(weight);
+    try_acquire(std::size_t weight = 1,
+                const std::source_location& where = std::source_location::current()) const {
+      return detail::try_acquire_from(get(), weight, where);
     }
 
     /// As the limiter's. A deferred operation that is started after the end of the `keyed` completes
     /// with `operation_aborted`.
     template <boost::asio::completion_token_for<void(error_code, permit)> Token>
-    auto async_acquire(std::size_t weight, Token&& token) const {
+    auto async_acquire(std::size_t weight, Token&& token,
+                       const std::source_location& where = std::source_location::current()) const {
       if constexpr (detail::awaits<std::decay_t<Token>>)
-        return acquire_in_coroutine(entry_, weight, std::decay_t<Token>(std::as_const(token)));
+        return acquire_in_coroutine(entry_, weight, std::decay_t<Token>(std::as_const(token)),
+                                    where);
       else
         return boost::asio::async_initiate<Token, void(error_code, permit)>(
-            initiate_acquire{entry_}, token, weight);
+            initiate_acquire{entry_}, token, weight, where);
     }
 
     template <boost::asio::completion_token_for<void(error_code, permit)> Token>
-    auto async_acquire(Token&& token) const {
-      return async_acquire(1, std::forward<Token>(token));
+    auto async_acquire(Token&& token,
+                       const std::source_location& where = std::source_location::current()) const {
+      return async_acquire(1, std::forward<Token>(token), where);
     }
 
     /// The limiter itself.
@@ -132,10 +165,12 @@ public:
       executor_type get_executor() const noexcept { return target->executor; }
 
       template <class Handler>
-      void operator()(Handler&& handler, std::size_t weight) const {
+      void operator()(Handler&& handler, std::size_t weight,
+                      const std::source_location& where) const {
         using handler_type = std::decay_t<Handler>;
         if (target->limiter)
-          target->limiter->async_acquire(weight, handler_type(std::forward<Handler>(handler)));
+          detail::async_acquire_from(*target->limiter, weight,
+                                     handler_type(std::forward<Handler>(handler)), where);
         else
           detail::complete_immediately(handler_type(std::forward<Handler>(handler)),
                                        target->executor,
@@ -146,12 +181,12 @@ public:
     explicit handle(std::shared_ptr<entry> e) noexcept : entry_(std::move(e)) {}
 
     template <class Token, class Awaitable = detail::awaitable_of<Token, permit>>
-    static Awaitable acquire_in_coroutine(std::shared_ptr<entry> e, std::size_t weight,
-                                          Token token) {
+    static Awaitable acquire_in_coroutine(std::shared_ptr<entry> e, std::size_t weight, Token token,
+                                          std::source_location where) {
       if (!e->limiter)
         co_return detail::result_of_wait<Token>(error_code(boost::asio::error::operation_aborted),
                                                 permit());
-      co_return co_await e->limiter->async_acquire(weight, std::move(token));
+      co_return co_await detail::async_acquire_from(*e->limiter, weight, std::move(token), where);
     }
 
     std::shared_ptr<entry> entry_;
@@ -196,20 +231,23 @@ public:
   }
 
   /// (*this)[key].try_acquire(weight)
-  [[nodiscard]] boost::system::result<permit, rejection> try_acquire(const Key& key,
-                                                                     std::size_t weight = 1) {
-    return (*this)[key].try_acquire(weight);
+  [[nodiscard]] boost::system::result<permit, rejection>
+  try_acquire(const Key& key, std::size_t weight = 1,
+              const std::source_location& where = std::source_location::current()) {
+    return (*this)[key].try_acquire(weight, where);
   }
 
   /// (*this)[key].async_acquire(weight, token)
   template <boost::asio::completion_token_for<void(error_code, permit)> Token>
-  auto async_acquire(const Key& key, std::size_t weight, Token&& token) {
-    return (*this)[key].async_acquire(weight, std::forward<Token>(token));
+  auto async_acquire(const Key& key, std::size_t weight, Token&& token,
+                     const std::source_location& where = std::source_location::current()) {
+    return (*this)[key].async_acquire(weight, std::forward<Token>(token), where);
   }
 
   template <boost::asio::completion_token_for<void(error_code, permit)> Token>
-  auto async_acquire(const Key& key, Token&& token) {
-    return (*this)[key].async_acquire(1, std::forward<Token>(token));
+  auto async_acquire(const Key& key, Token&& token,
+                     const std::source_location& where = std::source_location::current()) {
+    return (*this)[key].async_acquire(1, std::forward<Token>(token), where);
   }
 
   /// Evicts what is idle now, and says how many that were. O(size()).
