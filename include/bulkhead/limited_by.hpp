@@ -188,8 +188,8 @@ public:
   using cancellation_slot_type = boost::asio::cancellation_slot;
 
   template <class I, class... A>
-  permit_waiter(Handler&& handler, I&& initiation, const std::source_location& where, A&&... args)
-      : base{std::forward<I>(initiation)}, handler_(std::move(handler)), where_(where),
+  permit_waiter(Handler&& handler, I&& i, const std::source_location& where, A&&... args)
+      : base{std::forward<I>(i)}, handler_(std::move(handler)), where_(where),
         args_(std::forward<A>(args)...),
         cancellation_(two_stage_cancellation::watch(
             boost::asio::get_associated_cancellation_slot(handler_))) {}
@@ -265,9 +265,8 @@ class limited_initiation : public adapted_initiation<Initiation> {
 
 public:
   template <class L, class I>
-  limited_initiation(L&& l, std::size_t weight, const std::source_location& where, I&& initiation)
-      : base{std::forward<I>(initiation)}, limiter_(std::forward<L>(l)), weight_(weight),
-        where_(where) {}
+  limited_initiation(L&& l, std::size_t weight, const std::source_location& where, I&& i)
+      : base{std::forward<I>(i)}, limiter_(std::forward<L>(l)), weight_(weight), where_(where) {}
 
   template <class Handler, class... Args>
   void operator()(Handler&& handler, Args&&... args) && {
@@ -281,12 +280,11 @@ public:
 
 private:
   template <class I, class Handler, class... Args>
-  void begin(I&& initiation, Handler&& handler, Args&&... args) const {
+  void begin(I&& i, Handler&& handler, Args&&... args) const {
     using waiter = permit_waiter<std::decay_t<Handler>, Initiation, Refusal, std::decay_t<Args>...>;
     auto l = limiter_; // it may go with the operation
-    l.get().async_acquire(weight_,
-                          waiter(std::decay_t<Handler>(std::forward<Handler>(handler)),
-                                 std::forward<I>(initiation), where_, std::forward<Args>(args)...));
+    l.get().async_acquire(weight_, waiter(std::decay_t<Handler>(std::forward<Handler>(handler)),
+                                          std::forward<I>(i), where_, std::forward<Args>(args)...));
   }
 
   Limiter limiter_;

@@ -133,8 +133,8 @@ class timed_initiation : public adapted_initiation<Initiation> {
 
 public:
   template <class I>
-  timed_initiation(typename Clock::duration duration, I&& initiation)
-      : base{std::forward<I>(initiation)}, duration_(duration) {}
+  timed_initiation(typename Clock::duration duration, I&& i)
+      : base{std::forward<I>(i)}, duration_(duration) {}
 
   template <class Handler, class... Args>
   void operator()(Handler&& handler, Args&&... args) && {
@@ -149,16 +149,16 @@ public:
 
 private:
   template <class Handler, class... Args>
-  void begin(Initiation&& initiation, Handler&& handler, Args&&... args) const {
+  void begin(Initiation&& i, Handler&& handler, Args&&... args) const {
     using handler_type = std::decay_t<Handler>;
-    const gate_ptr<deadline<Clock>> d(new deadline<Clock>(
-        executor_for(initiation, handler), executor_of_coroutine<Args...>(initiation)));
+    const gate_ptr<deadline<Clock>> d(
+        new deadline<Clock>(executor_for(i, handler), executor_of_coroutine<Args...>(i)));
     d->run_first([&] {
       handler_type own(std::forward<Handler>(handler)); // first, for it may throw
       d->listen(boost::asio::get_associated_cancellation_slot(own));
       d->start(duration_);
-      std::move(initiation)(timed_handler<Clock, handler_type>(std::move(own), d),
-                            std::forward<Args>(args)...);
+      std::move(i)(timed_handler<Clock, handler_type>(std::move(own), d),
+                   std::forward<Args>(args)...);
     });
   }
 
