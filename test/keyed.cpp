@@ -121,6 +121,13 @@ BOOST_AUTO_TEST_CASE(handlers_run_on_their_executor) {
   test::executor_matrix(taken_units, any);
 }
 
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+BOOST_AUTO_TEST_CASE(what_need_not_wait_completes_on_an_associated_immediate_executor) {
+  BOOST_TEST(test::completes_at_once(free_units, expect_two));
+  BOOST_TEST(!test::completes_at_once(taken_units, expect_two));
+}
+#endif
+
 BOOST_AUTO_TEST_CASE(an_acquire_can_be_cancelled_at_any_time) {
   test::cancellation_matrix(taken_units, expect_two);
 }

@@ -96,6 +96,19 @@ BOOST_AUTO_TEST_CASE(handlers_run_on_their_executor) {
   test::executor_matrix(make_drain(false), expect_no_error);
 }
 
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+BOOST_AUTO_TEST_CASE(what_need_not_wait_completes_on_an_associated_immediate_executor) {
+  auto closed = [] {
+    auto f = std::make_unique<test::submit_fixture>(where::running);
+    f->l->close();
+    return f;
+  };
+  BOOST_TEST(test::completes_at_once(
+      closed, [](std::exception_ptr e, int) { BOOST_TEST((code_of(e) == errc::closed)); }));
+  BOOST_TEST(!test::completes_at_once(make_submit(where::waiting), expect_42));
+}
+#endif
+
 BOOST_AUTO_TEST_CASE(a_submission_is_work_for_the_inner_executor_and_for_the_handlers_context) {
   asio::io_context inner, io;
   lanes l(inner, {.concurrency = 1});

@@ -36,10 +36,6 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
 #include <boost/asio/write.hpp>
-#if __has_include(<boost/asio/bind_immediate_executor.hpp>)
-#include <boost/asio/bind_immediate_executor.hpp>
-#endif
-
 #include <boost/test/unit_test.hpp>
 
 #include <array>
@@ -216,6 +212,16 @@ BOOST_AUTO_TEST_CASE(handlers_run_on_their_executor_else_on_that_of_the_io_objec
   test::executor_matrix(operation_waits, any);
   test::executor_matrix(limiter_refuses, any);
 }
+
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+BOOST_AUTO_TEST_CASE(what_need_not_wait_completes_on_an_associated_immediate_executor) {
+  BOOST_TEST(test::completes_at_once(nothing_waits, expect_success));
+  BOOST_TEST(test::completes_at_once(limiter_refuses, expect_closed));
+  // The permit has to, the operation has not:
+  BOOST_TEST(test::completes_at_once(permit_waits, expect_success));
+  BOOST_TEST(!test::completes_at_once(operation_waits, expect_success));
+}
+#endif
 
 BOOST_AUTO_TEST_CASE(it_can_be_cancelled_while_it_waits_for_the_permit) {
   test::cancellation_matrix(permit_waits, expect_success);
@@ -663,31 +669,6 @@ BOOST_AUTO_TEST_CASE(as_tuple_works_inside_and_outside) {
   BOOST_TEST((seen[0] == errc::closed));
   BOOST_TEST((seen[1] == errc::closed));
 }
-
-#if __has_include(<boost/asio/bind_immediate_executor.hpp>)
-BOOST_AUTO_TEST_CASE(an_associated_immediate_executor_is_honoured) {
-  asio::io_context io;
-  semaphore limiter(io, 1);
-  semaphore resource(io, 1);
-  test::tracker_executor immediate(7, asio::system_executor());
-  int ran_on = 0;
-  auto handler = [&](error_code ec, permit) {
-    BOOST_TEST(!ec);
-    BOOST_TEST(limiter.in_use() == 0u);
-    ran_on = test::current_executor();
-  };
-  resource.async_acquire(1, limited_by(limiter, asio::bind_immediate_executor(immediate, handler)));
-  BOOST_TEST(ran_on == 7);
-  limiter.close();
-  ran_on = 0;
-  auto refused = [&](error_code ec, permit) {
-    BOOST_TEST((ec == errc::closed));
-    ran_on = test::current_executor();
-  };
-  resource.async_acquire(1, limited_by(limiter, asio::bind_immediate_executor(immediate, refused)));
-  BOOST_TEST(ran_on == 7);
-}
-#endif
 
 // --- with all kinds of operations ----------------------------------------------------------------
 

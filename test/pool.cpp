@@ -831,6 +831,18 @@ BOOST_AUTO_TEST_CASE(handlers_of_async_submit_run_on_their_executor) {
   test::executor_matrix(make_submit<where::waiting>, check);
 }
 
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+BOOST_AUTO_TEST_CASE(what_need_not_wait_completes_on_an_associated_immediate_executor) {
+  auto closed = [] {
+    auto f = std::make_unique<submit_fixture>(where::running);
+    f->p->close();
+    return f;
+  };
+  BOOST_TEST(test::completes_at_once(closed, expect_code(errc::closed)));
+  BOOST_TEST(!test::completes_at_once(make_submit<where::waiting>, expect_42));
+}
+#endif
+
 BOOST_AUTO_TEST_CASE(a_queued_task_can_be_cancelled_at_any_time) {
   test::cancellation_matrix(make_submit<where::queued>, expect_42);
 }

@@ -36,10 +36,6 @@
 #include <boost/asio/system_executor.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#if __has_include(<boost/asio/bind_immediate_executor.hpp>)
-#include <boost/asio/bind_immediate_executor.hpp>
-#endif
-
 #include <boost/test/unit_test.hpp>
 
 #include <array>
@@ -1582,7 +1578,7 @@ BOOST_AUTO_TEST_CASE(it_works_on_the_executors_of_asio) {
   }
 }
 
-#if __has_include(<boost/asio/bind_immediate_executor.hpp>)
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
 BOOST_AUTO_TEST_CASE(an_associated_immediate_executor_is_honoured) {
   asio::io_context io;
   semaphore s(io, 1);

@@ -1056,6 +1056,18 @@ BOOST_AUTO_TEST_CASE(handlers_of_async_warm_up_run_on_their_executor) {
   test::executor_matrix(make_warm_up, expect_success);
 }
 
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+BOOST_AUTO_TEST_CASE(a_refused_warm_up_completes_on_an_associated_immediate_executor) {
+  auto closed = [] {
+    auto f = make_warm_up();
+    f->p->close();
+    return f;
+  };
+  BOOST_TEST(test::completes_at_once(
+      closed, [](std::exception_ptr e) { BOOST_TEST((code_of(e) == errc::closed)); }));
+}
+#endif
+
 BOOST_AUTO_TEST_CASE(a_wait_for_warmth_can_be_cancelled_at_any_time) {
   test::cancellation_matrix(make_warm_up, expect_success);
 }

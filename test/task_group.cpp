@@ -1776,6 +1776,17 @@ BOOST_AUTO_TEST_CASE(handlers_run_on_their_executor) {
   test::executor_matrix([] { return std::make_unique<scope_fixture>(); }, expect_42);
 }
 
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+BOOST_AUTO_TEST_CASE(what_need_not_wait_completes_on_an_associated_immediate_executor) {
+  BOOST_TEST(
+      test::completes_at_once([] { return std::make_unique<free_spawn_fixture>(); }, no_code));
+  BOOST_TEST(test::completes_at_once([] { return std::make_unique<closed_spawn_fixture>(); },
+                                     [](error_code ec) { BOOST_TEST((ec == errc::closed)); }));
+  BOOST_TEST(!test::completes_at_once([] { return std::make_unique<spawn_fixture>(); }, no_code));
+  BOOST_TEST(!test::completes_at_once([] { return std::make_unique<join_fixture>(); }, no_error));
+}
+#endif
+
 BOOST_AUTO_TEST_CASE(a_waiting_async_spawn_can_be_cancelled_at_any_time) {
   test::cancellation_matrix([] { return std::make_unique<spawn_fixture>(); }, no_code);
 }

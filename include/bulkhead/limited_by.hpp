@@ -76,7 +76,8 @@ public:
 /// Completion signature  that of the operation, whose first argument has to be an error_code or an
 ///                       exception_ptr
 /// Executor              the handler's, else the I/O object's if its initiation names that, else the
-///                       limiter's. Allocator and immediate executor are the handler's as well
+///                       limiter's. Allocator and immediate executor are the handler's as well, the
+///                       latter also when the operation need not wait after its permit had to
 /// Cancellation          while it waits for the permit: as the limiter's async_acquire; the operation
 ///                       is not started then, also if the permit was being granted just now, and
 ///                       completes with operation_aborted. Afterwards: as the operation's

@@ -21,13 +21,11 @@
 
 // Cancels one operation in every way and at every moment.
 //
-// The operation is given as in tokens.hpp, and it must really wait until proceed(). Two more
-// members of the fixture are used if they exist:
+// The operation is given as in tokens.hpp, and it must really wait until proceed(). A signal
+// keeps what it goes on with from starting. Two more members of the fixture are used if they exist:
 //
 //   destroy()   ends the object; also after the operation has completed
 //   restored()  checks that nothing was lost once the operation and proceed() are both done
-//   goes_on()   whether proceed() does not complete the operation, but lets it go on with something
-//               else, which a signal keeps from starting
 
 namespace test {
 
@@ -45,12 +43,6 @@ void destroy(Fixture& f) {
 template <class Fixture>
 void restored(Fixture& f) {
   if constexpr (requires { f.restored(); }) f.restored();
-}
-
-template <class Fixture>
-bool goes_on(const Fixture& f) {
-  if constexpr (requires { f.goes_on(); }) return f.goes_on();
-  return false;
 }
 
 // Tells a success from an abort; anything else fails the test.

@@ -29,6 +29,12 @@
 #include <boost/system/error_code.hpp>
 #include <boost/system/system_error.hpp>
 
+#if __has_include(<boost/asio/bind_immediate_executor.hpp>) // since Boost 1.82
+#define BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS
+#include <boost/asio/bind_immediate_executor.hpp>
+#include <boost/asio/system_executor.hpp>
+#endif
+
 #if defined(BULKHEAD_TEST_HAS_SPAWN)
 #include <boost/asio/spawn.hpp>
 #endif
@@ -52,6 +58,8 @@
 //   initiate(token)  starts the operation
 //   proceed()        lets it complete if it waits for something; called after initiate()
 //   settle()         returns when nothing of it is left on the object's own executor
+//   goes_on()        if there: whether proceed() does not complete it, but lets it go on with something
+//                    else
 //
 // A `check(error, values...)` sees the completion's arguments; tokens that throw are translated
 // back, with value-initialised values.
@@ -64,6 +72,16 @@ inline constexpr int handler_id = 1; // the executor that handlers are bound to
 inline constexpr int object_id = 2;  // for fixtures: the executor of the object itself
 
 using handler_executor = tracker_executor<asio::io_context::executor_type>;
+
+namespace detail {
+
+template <class Fixture>
+bool goes_on(const Fixture& f) {
+  if constexpr (requires { f.goes_on(); }) return f.goes_on();
+  return false;
+}
+
+} // namespace detail
 
 inline void translate(std::exception_ptr p, boost::system::error_code& error) {
   try {
@@ -374,6 +392,39 @@ void token_matrix(Make make, Check check) {
   typename matrix::template runner<Make, Check>{make, check}.all();
 }
 
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+/// Runs the operation with a handler that has an immediate executor, and says whether it was called
+/// there: if so, within the initiating function, or what it went on with completed at once; else as if
+/// there was none. `make` as below.
+template <class Make, class Check>
+bool completes_at_once(Make make, Check check) {
+  constexpr int immediate_id = 3;
+  struct call {
+    bool at_once;
+    bool good;
+  };
+  auto f = make();
+  auto done = std::make_shared<std::promise<call>>();
+  {
+    initiation_scope scope;
+    f->initiate(asio::bind_immediate_executor(
+        tracker_executor(immediate_id, asio::system_executor()),
+        [done, raw = f.get(), check](auto... args) mutable {
+          const bool at_once = current_executor() == immediate_id;
+          const bool good = at_once ? in_initiation() != detail::goes_on(*raw)
+                                    : !in_initiation() && raw->on_own_executor();
+          check(std::move(args)...);
+          done->set_value({at_once, good});
+        }));
+  }
+  f->proceed();
+  const call c = done->get_future().get(); // no assertion may run on this thread meanwhile
+  BOOST_TEST(c.good, "expected the immediate executor at once, or later the object's own");
+  f->settle();
+  return c.at_once;
+}
+#endif
+
 /// Runs the operation with handlers on all kinds of executors. `make` as above; handlers without an
 /// executor of their own are expected on one that `Fixture::on_own_executor()` recognises.
 template <class Make, class Check>
@@ -427,6 +478,9 @@ void executor_matrix(Make make, Check check) {
     p.finish();
     f->settle();
   }
+#if defined(BULKHEAD_TEST_HAS_IMMEDIATE_EXECUTORS)
+  BOOST_TEST_CONTEXT("an immediate executor") { completes_at_once(make, check); }
+#endif
 }
 
 } // namespace test
